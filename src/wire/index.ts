@@ -1,0 +1,2 @@
+export * from './fleet-protocol.ts';
+export * from './gateway-admin.ts';
