@@ -1,2 +1,3 @@
 export * from './fleet-protocol.ts';
 export * from './gateway-admin.ts';
+export * from './openai.ts';
