@@ -1,0 +1,4 @@
+// Mathematics that knows nothing of language models. Each file could be published alone.
+export * from './distributions.ts';
+export * from './hash.ts';
+export * from './random.ts';
