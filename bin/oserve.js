@@ -9,7 +9,11 @@ if (found[0] < wanted[0] || (found[0] === wanted[0] && found[1] < wanted[1])) {
   process.exit(1);
 }
 import('../dist/cli/main.js').then(
-  (cli) => cli.main(process.argv.slice(2)),
+  (cli) =>
+    // A failed command ends at once, whatever it left open; a successful one ends when nothing is left to do.
+    cli.main(process.argv.slice(2)).then((code) => {
+      if (code !== 0) process.exit(code);
+    }),
   (error) => {
     if (error && error.code === 'ERR_MODULE_NOT_FOUND' && String(error.message).indexOf('dist/cli/main.js') >= 0) {
       console.error('oserve is not built yet. Run `npm run build` first.');
