@@ -1,0 +1,57 @@
+// What a controller is told once, at its start. Plain values; the rim makes them from the configuration file.
+import type { EngineOptions, ModelSpec, Objective, Slo, StepTimeOf, Strategy, SwitchCosts } from '../domain/index.ts';
+
+/** Limits that people set on a model's replicas. */
+export interface ModelLimits {
+  readonly minReplicas?: number;
+  readonly maxReplicas?: number;
+  readonly priority?: number;
+}
+
+/** A parked engine: bound to its GPUs and its layout. Only these can be filled without starting a process. */
+export interface ParkedLayout {
+  readonly model: string;
+  readonly strategy: Strategy;
+  readonly gpus: readonly number[];
+}
+
+export interface ControllerConfig {
+  readonly models: readonly ModelSpec[];
+  readonly engine: EngineOptions;
+  readonly objective: Objective;
+  readonly slo: Readonly<Record<string, Slo>>;
+  readonly limits?: Readonly<Record<string, ModelLimits>>;
+  /** `observe` never acts, `recommend` plans and says what it would do, `auto` acts. */
+  readonly mode: 'observe' | 'recommend' | 'auto';
+  /** Length of a counting window and of a forecast's step, seconds: the slow tick. */
+  readonly windowSeconds: number;
+  readonly predictor: string;
+  /** Most workload types per model. */
+  readonly typeCount: number;
+  readonly costs: SwitchCosts;
+  /** Where engines of other layouts wait; empty = every switch starts new processes. */
+  readonly parkedLayouts: readonly ParkedLayout[];
+  /** Consider only deployments whose every replica is a parked layout (a live pool cannot start processes in seconds). */
+  readonly onlyParkedLayouts: boolean;
+  readonly maxSwitchesPerHour: number;
+  /** A switch must gain this share of the present score beyond its own loss. */
+  readonly minGainShare: number;
+  /** Predicted windows that the twin plays and that a switch must pay back in. */
+  readonly horizonWindows: number;
+  /** How many deployments the twin compares. */
+  readonly candidateCount: number;
+  readonly stepTimeOf: StepTimeOf;
+  readonly profileVersion: string;
+  readonly seed: number;
+}
+
+export const CONTROLLER_DEFAULTS = {
+  mode: 'auto',
+  windowSeconds: 60,
+  predictor: 'ewma',
+  typeCount: 4,
+  maxSwitchesPerHour: 12,
+  minGainShare: 0.05,
+  horizonWindows: 10,
+  candidateCount: 6,
+} as const;
