@@ -1,0 +1,177 @@
+// The Fleet port over a live pool: `observe` puts together what agents and gateway say; `apply` hands a routing table to
+// the gateway and a switch to whoever carries switches out, and returns. On the way it keeps the gateway's routing equal
+// to what serves, and lets the reconciler repair what died.
+import {
+  type Cluster,
+  type Decision,
+  type Fleet,
+  firstGpuByNode,
+  type Observation,
+  type PlacedDeployment,
+  type ReplicaObservation,
+  type RoutingTable,
+  replicaId,
+  type SwitchPlan,
+  unreachable,
+} from '../../core/domain/index.ts';
+import type { EngineInfo, GatewayObservation } from '../../wire/index.ts';
+import type { FleetWatch, PoolView } from './fleet-watch.ts';
+import type { GatewayPort } from './gateway-admin-client.ts';
+import type { Reconciler } from './reconciler.ts';
+import type { RoutingPublisher } from './routing-publisher.ts';
+
+/** Carries out one switch at a time, beside the loop. */
+export interface SwitchRunner {
+  /** Id of the switch under way, or null. */
+  readonly current: string | null;
+  /** GPUs whose replicas the switch under way changes. */
+  readonly gpus: ReadonlySet<number>;
+  /** Writes the plan down and starts it; throws SwitchError when one is under way or it cannot be written down. */
+  start(plan: SwitchPlan, routing: RoutingTable): void;
+  /** How the last switch ended; told once. */
+  takeEnded(): Observation['switchEnded'];
+}
+
+export interface LiveFleetOptions {
+  readonly cluster: Cluster;
+  readonly watch: FleetWatch;
+  readonly gateway: GatewayPort;
+  readonly publisher: RoutingPublisher;
+  readonly reconciler: Reconciler;
+  readonly switches: SwitchRunner;
+  readonly nowSeconds: () => number;
+  readonly onTrouble?: (what: string, error: Error) => void;
+}
+
+export class LiveFleet implements Fleet {
+  readonly #options: LiveFleetOptions;
+  #incarnation: string | null = null;
+  #cursor = 0;
+  #queuedCount = 0;
+  #gatewaySilent = false;
+
+  constructor(options: LiveFleetOptions) {
+    this.#options = options;
+  }
+
+  /** Never rejects: a part that does not answer is missing from the observation, and asked again the next time. */
+  async observe(kind: 'slow' | 'fast'): Promise<Observation> {
+    const { cluster, watch, publisher, switches, nowSeconds } = this.#options;
+    const [view, seen] = await Promise.all([watch.refresh(), this.#askGateway()]);
+    this.#repair(view);
+    // Not waited for: a gateway that hangs must not stop the loop.
+    void publisher.publish(view.engines.values());
+    return {
+      kind,
+      atSeconds: nowSeconds(),
+      cluster,
+      lostGpus: view.lostGpus,
+      replicas: observedReplicas(view),
+      arrivals: seen?.arrivals ?? [],
+      finished: seen?.finished ?? [],
+      running: seen?.running ?? [],
+      queuedCount: this.#queuedCount,
+      switchInProgress: switches.current,
+      switchEnded: switches.takeEnded(),
+    };
+  }
+
+  async apply(decision: Decision): Promise<void> {
+    const { publisher, switches, watch } = this.#options;
+    switch (decision.kind) {
+      case 'none':
+        return;
+      case 'route':
+        publisher.setTable(decision.routing);
+        await publisher.publish(watch.view.engines.values());
+        return;
+      case 'switch':
+        switches.start(decision.plan, decision.routing);
+        return;
+      default:
+        unreachable(decision);
+    }
+  }
+
+  /** Between ticks: something happened in the fleet. */
+  async attend(): Promise<void> {
+    const view = await this.#options.watch.refresh();
+    this.#repair(view);
+    await this.#options.publisher.publish(view.engines.values());
+  }
+
+  #repair(view: PoolView): void {
+    this.#options.reconciler.step(view, this.#options.switches.gpus);
+  }
+
+  async #askGateway(): Promise<GatewayObservation | null> {
+    const { gateway, publisher, onTrouble } = this.#options;
+    const versionAsked = publisher.version;
+    try {
+      let seen = await gateway.observation(this.#cursor);
+      if (this.#incarnation !== null && seen.incarnation !== this.#incarnation) {
+        // Another process: our cursor means nothing to it, and it may have an older routing or none.
+        if (this.#cursor > 0) seen = await gateway.observation(0);
+        publisher.gatewayForgot(seen.routingVersion);
+      } else if (seen.routingVersion !== versionAsked && publisher.version === versionAsked) {
+        publisher.gatewayForgot(seen.routingVersion);
+      }
+      this.#incarnation = seen.incarnation;
+      this.#cursor = seen.cursor;
+      this.#queuedCount = seen.queuedCount;
+      this.#gatewaySilent = false;
+      return seen;
+    } catch (error) {
+      if (!this.#gatewaySilent) onTrouble?.('gateway', error as Error);
+      this.#gatewaySilent = true;
+      return null;
+    }
+  }
+}
+
+/** Parked engines are no replicas: they hold neither weights nor requests. */
+function observedReplicas(view: PoolView): ReplicaObservation[] {
+  return [...view.engines.values()]
+    .filter((engine) => engine.state !== 'parked')
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .map((engine: EngineInfo) => ({
+      id: replicaId(engine.id),
+      model: engine.model,
+      gpuKind: engine.gpuKind,
+      strategy: engine.strategy,
+      gpus: engine.gpus,
+      state: engine.state,
+      runningCount: engine.runningCount,
+      waitingCount: engine.waitingCount,
+      kvUsedShare: engine.kvUsedShare,
+    }));
+}
+
+/** The replicas that serve now, as a deployment; what a restarted controller takes over when nothing else is known. */
+export const servingDeployment = (view: PoolView): PlacedDeployment =>
+  observedReplicas(view)
+    .filter((replica) => replica.state === 'serving')
+    .map(({ id, model, gpuKind, strategy, gpus }) => ({ id, model, gpuKind, strategy, gpus }));
+
+/**
+ * Where each strategy of a model fits on each node, side by side from the node's first GPU: the layouts that are kept
+ * parked. Strategies larger than a node have none.
+ */
+export function tiledLayouts(
+  cluster: Cluster,
+  model: string,
+  strategies: readonly { readonly tensorParallel: number; readonly pipelineParallel: number }[],
+): { model: string; gpuKind: string; strategy: (typeof strategies)[number]; gpus: number[] }[] {
+  const firstGpu = firstGpuByNode(cluster);
+  return cluster.nodes.flatMap((node, index) =>
+    strategies.flatMap((strategy) => {
+      const size = strategy.tensorParallel * strategy.pipelineParallel;
+      return Array.from({ length: Math.floor(node.gpuCount / size) }, (_, slot) => ({
+        model,
+        gpuKind: node.gpuKind,
+        strategy,
+        gpus: Array.from({ length: size }, (_, i) => firstGpu[index]! + slot * size + i),
+      }));
+    }),
+  );
+}
