@@ -42,6 +42,8 @@ export interface SwitchStep {
   readonly after: readonly number[];
   /** Only for `fill`: bytes to bring in, all GPUs of the replica together. */
   readonly bytes: number;
+  /** Only for `fill`: other GPUs, or the memory of the target's own host (also where some boxes come from GPUs). */
+  readonly source?: 'host' | 'peers';
 }
 
 export interface SwitchPlan {
@@ -53,6 +55,8 @@ export interface SwitchPlan {
   readonly leaving: readonly PlacedReplica[];
   readonly arriving: readonly { readonly replica: PlacedReplica; readonly rung: Rung }[];
   readonly steps: readonly SwitchStep[];
+  /** What bringing each replica back, or down, would take, should the switch be rolled back; `after` is empty here. */
+  readonly restore?: readonly SwitchStep[];
   /** Bytes that cross links between GPUs, or from host memory. */
   readonly bytes: number;
   readonly links: readonly LinkLoad[];

@@ -2,3 +2,6 @@
 export * from './distributions.ts';
 export * from './hash.ts';
 export * from './random.ts';
+export * from './binary-heap.ts';
+export * from './simplex.ts';
+export { hungarian } from './hungarian.ts';

@@ -1,0 +1,4 @@
+// From one deployment to the next: where new replicas go, which bytes move, in which order, and the state machine that
+// carries it out.
+export * from './switch-execution.ts';
+export * from './switch-request.ts';
