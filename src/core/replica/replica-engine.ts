@@ -1,0 +1,477 @@
+// One replica, as vLLM (V1) schedules it, iteration by iteration: continuous batching, chunked prefill, KV cache in
+// blocks, preemption by recompute, and a pipeline with several batches in flight. Driven, never driving: the simulator
+// steps it in virtual time, the emulated engine on a wall clock. This version computes every iteration on its own and is
+// the judge of every faster one.
+//
+// A step is scheduled like this. Each request has `known` tokens (prompt + generated) of which `computed` are in the
+// cache; a step computes the next ones, one for a request that decodes, a chunk for one in prefill.
+//   1. Running requests in the order of their admission, within the token budget. One that finds no free block takes
+//      those of the running request that comes last (by priority, then arrival): that one loses its cache, goes back to
+//      the queue and later computes prompt and generated tokens again.
+//   2. If nothing was preempted: waiting requests (by priority, then arrival) while tokens, sequences and blocks last.
+//   A request whose known tokens are all computed at the end of a step gets its next token then.
+//
+//     stage 0   |-- b1 --|-- b2 --|        |-- b3 --|          a batch leaves stage 0 → the next one may be scheduled,
+//     stage 1            |-- b1 --|-- b2 --|        |-- b3 --| from requests that are in no other batch
+import { type EngineOptions, invariant, type StepTime, TIME_GRID_SECONDS } from '../domain/index.ts';
+import { BinaryHeap } from '../math/index.ts';
+import { RequestSlots, SlotState } from './request-slots.ts';
+
+/** Hears of every token. Called in the order of time; must not call `advance` of the same engine. */
+export interface TokenSink {
+  /** `generatedTokens` counts from 1. Of a request that was preempted it goes on where it stopped. */
+  token(handle: number, generatedTokens: number, atSeconds: number): void;
+  /** Follows the last token of a request; its handle is forgotten and may be used again. */
+  finished(handle: number, atSeconds: number): void;
+}
+
+export interface ReplicaEngineOptions {
+  readonly stepTime: StepTime;
+  readonly pipelineParallel: number;
+  /** KV blocks of the whole replica, see `replicaMemory`. */
+  readonly kvBlocks: number;
+  readonly engine: EngineOptions;
+}
+
+/** A batch on its way through the pipeline: who is in it and how many tokens of each it computes. */
+interface Batch {
+  /** -1 where a request was aborted meanwhile. */
+  readonly slots: Int32Array;
+  readonly tokens: Int32Array;
+  count: number;
+  endSeconds: number;
+}
+
+/** Commands that were given for a time that the engine has not reached yet. */
+interface Command {
+  readonly atSeconds: number;
+  readonly kind: 'add' | 'remove';
+  readonly slot: number;
+  /** Tells the request that was meant from a later one in the same slot. */
+  readonly order: number;
+}
+
+/** vLLM's scheduler and block manager around a {@link StepTime}. Times are on the grid of TIME_GRID_SECONDS. */
+export class ReplicaEngine {
+  readonly kvBlocks: number;
+  readonly #stepTime: StepTime;
+  readonly #blockTokens: number;
+  readonly #maxBatchedTokens: number;
+  readonly #maxSequences: number;
+
+  readonly #slots = new RequestSlots();
+  readonly #waiting = new BinaryHeap();
+  /** Admitted slots in the order of admission. */
+  readonly #running: Int32Array;
+  #runningCount = 0;
+  #freeBlocks: number;
+  #outstandingTokens = 0;
+
+  /** Batches in flight: a ring, oldest first. They end in the order in which they started. */
+  readonly #batches: readonly Batch[];
+  #oldestBatch = 0;
+  #batchCount = 0;
+  /** When each stage is done with the batch that it got last. */
+  readonly #stageFreeSeconds: Float64Array;
+  /** Since when there may be something to schedule; +∞ when a try showed that there is nothing. */
+  #workSinceSeconds = Number.POSITIVE_INFINITY;
+
+  readonly #commands: Command[] = [];
+  #firstCommand = 0;
+  #sentCount = 0;
+  #lastEventSeconds = 0;
+  #stepCount = 0;
+  #preemptionCount = 0;
+
+  constructor({ stepTime, pipelineParallel, kvBlocks, engine }: ReplicaEngineOptions) {
+    invariant(kvBlocks >= 1, 'a replica has at least one KV block');
+    invariant(pipelineParallel >= 1, 'a replica has at least one pipeline stage');
+    this.kvBlocks = kvBlocks;
+    this.#stepTime = stepTime;
+    this.#blockTokens = engine.kvBlockTokens;
+    this.#maxBatchedTokens = engine.maxBatchedTokens;
+    this.#maxSequences = engine.maxSequences;
+    this.#freeBlocks = kvBlocks;
+    this.#running = new Int32Array(engine.maxSequences);
+    this.#stageFreeSeconds = new Float64Array(pipelineParallel);
+    this.#batches = Array.from({ length: pipelineParallel }, () => ({
+      slots: new Int32Array(engine.maxSequences),
+      tokens: new Int32Array(engine.maxSequences),
+      count: 0,
+      endSeconds: Number.POSITIVE_INFINITY,
+    }));
+  }
+
+  /** Requests that are admitted (vLLM's num_requests_running), as of the last `advance`. */
+  get runningCount(): number {
+    return this.#runningCount;
+  }
+
+  /** Requests that are here but not admitted (vLLM's num_requests_waiting). */
+  get waitingCount(): number {
+    return this.#waiting.size + this.#sentCount;
+  }
+
+  get kvUsedBlocks(): number {
+    return this.kvBlocks - this.#freeBlocks;
+  }
+
+  /** Prompt and generated tokens of all requests here, whether in the cache or not: a measure of load. */
+  get outstandingTokens(): number {
+    return this.#outstandingTokens;
+  }
+
+  /** Batches started so far, and requests preempted so far. */
+  get stepCount(): number {
+    return this.#stepCount;
+  }
+
+  get preemptionCount(): number {
+    return this.#preemptionCount;
+  }
+
+  /** Whether a request of this length can ever run to its end here. */
+  fits(inputTokens: number, outputTokens: number): boolean {
+    return inputTokens + outputTokens <= this.kvBlocks * this.#blockTokens;
+  }
+
+  has(handle: number): boolean {
+    return this.#slots.find(handle) >= 0;
+  }
+
+  /** Tokens that a request here has got so far (as of the last `advance`). */
+  generatedTokens(handle: number): number {
+    const slot = this.#slots.find(handle);
+    invariant(slot >= 0, `request ${handle} is on this replica`);
+    return this.#slots.generated[slot]!;
+  }
+
+  /**
+   * Hands a request over. It is seen by steps that start after `nowSeconds`, also when `advance` is called later.
+   *
+   * @param handle - the caller's name for the request; must not be here already.
+   * @param outputTokens - the true output length, known to the engine alone; at least 1.
+   * @param priority - smaller goes first (as in vLLM); equal ones in the order of arrival.
+   */
+  add(handle: number, inputTokens: number, outputTokens: number, nowSeconds: number, priority = 0): void {
+    invariant(this.#slots.find(handle) < 0, `request ${handle} is not on this replica yet`);
+    invariant(inputTokens >= 1 && outputTokens >= 1, 'a request has at least one input and one output token');
+    invariant(
+      this.fits(inputTokens, outputTokens),
+      `a request of ${inputTokens} + ${outputTokens} tokens fits the KV cache of ${this.kvBlocks} blocks`,
+    );
+    const slot = this.#slots.take(handle, inputTokens, outputTokens, priority);
+    this.#outstandingTokens += inputTokens;
+    this.#sentCount++;
+    this.#command('add', slot, nowSeconds);
+  }
+
+  /**
+   * Aborts a request: its blocks are free at once, and nothing more is heard of it. A step that is computing it goes
+   * on, as in vLLM, and takes as long as it would have taken.
+   *
+   * @returns whether the request was here.
+   */
+  remove(handle: number, nowSeconds: number): boolean {
+    const slot = this.#slots.find(handle);
+    if (slot < 0) return false;
+    this.#slots.forget(slot);
+    this.#slots.muted[slot] = 1;
+    // Events up to now that `advance` has not been told of come first, so that a late call changes nothing.
+    if (this.nextEventSeconds() > nowSeconds) {
+      this.#takeOut(slot);
+      this.#workSinceSeconds = Math.min(this.#workSinceSeconds, this.#gridAfter(nowSeconds));
+    } else {
+      this.#command('remove', slot, nowSeconds);
+    }
+    return true;
+  }
+
+  /** When something happens next: a batch ends, or can be started. +∞ when there is nothing to do. */
+  nextEventSeconds(): number {
+    return Math.min(this.#nextEndSeconds(), this.#nextStartSeconds());
+  }
+
+  /**
+   * Lives through everything that happens up to and including `nowSeconds`. Calling it late, or seldom, gives the same
+   * times and the same order as calling it at each event.
+   */
+  advance(nowSeconds: number, sink: TokenSink): void {
+    for (;;) {
+      const endSeconds = this.#nextEndSeconds();
+      const startSeconds = this.#nextStartSeconds();
+      if (endSeconds <= startSeconds) {
+        if (this.#batchCount === 0 || endSeconds > nowSeconds) return;
+        this.#lastEventSeconds = endSeconds;
+        this.#endOldestBatch(sink);
+      } else {
+        if (startSeconds > nowSeconds) return;
+        this.#lastEventSeconds = startSeconds;
+        this.#obeyCommands(startSeconds);
+        this.#startBatch(startSeconds);
+      }
+    }
+  }
+
+  /** Index of the batch that would be formed next. */
+  get #formingBatch(): number {
+    return (this.#oldestBatch + this.#batchCount) % this.#batches.length;
+  }
+
+  #nextEndSeconds(): number {
+    return this.#batchCount === 0 ? Number.POSITIVE_INFINITY : this.#batches[this.#oldestBatch]!.endSeconds;
+  }
+
+  #nextStartSeconds(): number {
+    if (this.#batchCount === this.#batches.length) return Number.POSITIVE_INFINITY;
+    const command = this.#commands[this.#firstCommand];
+    const since = command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
+    return Math.max(since, this.#stageFreeSeconds[0]!);
+  }
+
+  /** The first point of the time grid after a moment, and not before what has happened already. */
+  #gridAfter(seconds: number): number {
+    const after = (Math.floor(seconds / TIME_GRID_SECONDS) + 1) * TIME_GRID_SECONDS;
+    const last = this.#commands.length > this.#firstCommand ? this.#commands.at(-1)!.atSeconds : 0;
+    return Math.max(after, last, this.#lastEventSeconds);
+  }
+
+  #command(kind: Command['kind'], slot: number, nowSeconds: number): void {
+    this.#commands.push({ atSeconds: this.#gridAfter(nowSeconds), kind, slot, order: this.#slots.order[slot]! });
+  }
+
+  #obeyCommands(atSeconds: number): void {
+    const slots = this.#slots;
+    for (;;) {
+      const command = this.#commands[this.#firstCommand];
+      if (command === undefined || command.atSeconds > atSeconds) break;
+      this.#firstCommand++;
+      const { slot, kind, order } = command;
+      if (slots.state[slot] === SlotState.free || slots.order[slot] !== order) continue;
+      if (kind === 'remove') {
+        this.#takeOut(slot);
+      } else {
+        this.#sentCount--;
+        slots.state[slot] = SlotState.waiting;
+        this.#waiting.set(slot, slots.priority[slot]!, order);
+      }
+    }
+    if (this.#firstCommand === this.#commands.length) {
+      this.#commands.length = 0;
+      this.#firstCommand = 0;
+    }
+  }
+
+  // ── scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Forms a batch and sends it into stage 0. Without anything to compute it notes that there is nothing to do. */
+  #startBatch(startSeconds: number): void {
+    const batch = this.#batches[this.#formingBatch]!;
+    batch.count = 0;
+    const preemptions = this.#preemptionCount;
+    const budget = this.#scheduleRunning(batch);
+    if (preemptions === this.#preemptionCount) this.#scheduleWaiting(batch, budget);
+    if (batch.count === 0) {
+      this.#workSinceSeconds = Number.POSITIVE_INFINITY;
+      return;
+    }
+    const stageSeconds = this.#stageSecondsOf(batch, startSeconds);
+    const stageFree = this.#stageFreeSeconds;
+    let endSeconds = startSeconds;
+    for (let stage = 0; stage < stageFree.length; stage++) {
+      endSeconds = Math.max(endSeconds, stageFree[stage]!) + stageSeconds;
+      stageFree[stage] = endSeconds;
+    }
+    batch.endSeconds = endSeconds;
+    this.#workSinceSeconds = startSeconds;
+    this.#batchCount++;
+    this.#stepCount++;
+  }
+
+  /** @returns the token budget that is left. */
+  #scheduleRunning(batch: Batch): number {
+    const { known, computed, blocks, batch: batchOf, state } = this.#slots;
+    const running = this.#running;
+    const blockTokens = this.#blockTokens;
+    let budget = this.#maxBatchedTokens;
+    for (let i = 0; i < this.#runningCount && budget > 0; i++) {
+      const slot = running[i]!;
+      if (batchOf[slot] !== 0) continue;
+      const tokens = Math.min(known[slot]! - computed[slot]!, budget);
+      const needed = Math.ceil((computed[slot]! + tokens) / blockTokens) - blocks[slot]!;
+      let victim = slot;
+      while (needed > this.#freeBlocks) {
+        victim = this.#lastPreemptible(slot);
+        if (victim < 0) break;
+        if (batchOf[victim] !== 0) budget += this.#takeFromBatch(batch, victim);
+        if (this.#preempt(victim) <= i) i--;
+        if (victim === slot) break;
+      }
+      // No victim: later requests hold blocks but are computing; wait for them. Itself the victim: it is queued again.
+      if (victim < 0 || state[slot] !== SlotState.running) continue;
+      this.#takeBlocks(slot, needed);
+      this.#putIntoBatch(batch, slot, tokens);
+      budget -= tokens;
+    }
+    return budget;
+  }
+
+  #scheduleWaiting(batch: Batch, budgetLeft: number): void {
+    const slots = this.#slots;
+    let budget = budgetLeft;
+    while (budget > 0 && this.#runningCount < this.#maxSequences && this.#waiting.size > 0) {
+      const slot = this.#waiting.peek();
+      const tokens = Math.min(slots.known[slot]!, budget);
+      const needed = Math.ceil(tokens / this.#blockTokens);
+      if (needed > this.#freeBlocks) return;
+      this.#waiting.pop();
+      slots.state[slot] = SlotState.running;
+      this.#running[this.#runningCount++] = slot;
+      this.#takeBlocks(slot, needed);
+      this.#putIntoBatch(batch, slot, tokens);
+      budget -= tokens;
+    }
+  }
+
+  #takeBlocks(slot: number, count: number): void {
+    this.#slots.blocks[slot]! += count;
+    this.#freeBlocks -= count;
+  }
+
+  #putIntoBatch(batch: Batch, slot: number, tokens: number): void {
+    batch.slots[batch.count] = slot;
+    batch.tokens[batch.count] = tokens;
+    batch.count++;
+    this.#slots.batch[slot] = this.#formingBatch + 1;
+  }
+
+  /** Only with priorities: the victim was scheduled in this very step. @returns the tokens given back. */
+  #takeFromBatch(batch: Batch, slot: number): number {
+    const index = batch.slots.subarray(0, batch.count).indexOf(slot);
+    const tokens = batch.tokens[index]!;
+    batch.slots.copyWithin(index, index + 1, batch.count);
+    batch.tokens.copyWithin(index, index + 1, batch.count);
+    batch.count--;
+    this.#slots.batch[slot] = 0;
+    return tokens;
+  }
+
+  /**
+   * The running request that comes last and may be preempted for `slot`: possibly itself. -1 when one that comes later
+   * is inside the pipeline: `slot` then waits for it instead of losing its place.
+   */
+  #lastPreemptible(slot: number): number {
+    const { priority, order, batch } = this.#slots;
+    const forming = this.#formingBatch + 1;
+    const after = (a: number, b: number) =>
+      priority[a]! > priority[b]! || (priority[a] === priority[b] && order[a]! > order[b]!);
+    let last = slot;
+    let laterInFlight = false;
+    for (let i = this.#runningCount - 1; i >= 0; i--) {
+      const candidate = this.#running[i]!;
+      if (!after(candidate, last)) continue;
+      if (batch[candidate] !== 0 && batch[candidate] !== forming) laterInFlight = true;
+      else last = candidate;
+    }
+    return last === slot && laterInFlight ? -1 : last;
+  }
+
+  /** Recompute: the cache is lost, the generated tokens count as prompt. @returns its place among the running ones. */
+  #preempt(slot: number): number {
+    const slots = this.#slots;
+    this.#freeBlocks += slots.blocks[slot]!;
+    slots.blocks[slot] = 0;
+    slots.computed[slot] = 0;
+    slots.state[slot] = SlotState.waiting;
+    // By (priority, order of arrival), so that it stands before everything that was never admitted.
+    this.#waiting.set(slot, slots.priority[slot]!, slots.order[slot]!);
+    this.#preemptionCount++;
+    return this.#leaveRunning(slot);
+  }
+
+  #leaveRunning(slot: number): number {
+    const index = this.#running.subarray(0, this.#runningCount).indexOf(slot);
+    this.#running.copyWithin(index, index + 1, this.#runningCount);
+    this.#runningCount--;
+    return index;
+  }
+
+  #stageSecondsOf(batch: Batch, startSeconds: number): number {
+    const { computed } = this.#slots;
+    const { slots, tokens, count } = batch;
+    let prefillTokens = 0;
+    let prefillPairs = 0;
+    let decodeSequences = 0;
+    let decodeContextTokens = 0;
+    for (let entry = 0; entry < count; entry++) {
+      const cached = computed[slots[entry]!]!;
+      const chunk = tokens[entry]!;
+      // One token over cached ones is a decode, whoever it belongs to: kernels see no difference.
+      if (chunk === 1 && cached > 0) {
+        decodeSequences++;
+        decodeContextTokens += cached;
+      } else {
+        prefillTokens += chunk;
+        prefillPairs += chunk * (cached + chunk / 2);
+      }
+    }
+    return this.#stepTime.stageSeconds(
+      prefillTokens,
+      prefillPairs,
+      decodeSequences,
+      decodeContextTokens,
+      count,
+      startSeconds,
+    );
+  }
+
+  // ── the end of a step ──────────────────────────────────────────────────────────────────────────────────────────
+
+  #endOldestBatch(sink: TokenSink): void {
+    // The sink may add or remove requests: arrays may be replaced and slots reused between entries.
+    const slots = this.#slots;
+    const batch = this.#batches[this.#oldestBatch]!;
+    const tag = this.#oldestBatch + 1;
+    const endSeconds = batch.endSeconds;
+    this.#oldestBatch = (this.#oldestBatch + 1) % this.#batches.length;
+    this.#batchCount--;
+    this.#workSinceSeconds = endSeconds;
+    for (let entry = 0; entry < batch.count; entry++) {
+      const slot = batch.slots[entry]!;
+      if (slot < 0 || slots.batch[slot] !== tag) continue;
+      slots.batch[slot] = 0;
+      slots.computed[slot]! += batch.tokens[entry]!;
+      if (slots.computed[slot]! < slots.known[slot]!) continue;
+      slots.known[slot]!++;
+      this.#outstandingTokens++;
+      const generatedTokens = ++slots.generated[slot]!;
+      const isLast = generatedTokens === slots.outputTokens[slot];
+      const handle = slots.handle[slot]!;
+      const isHeard = slots.muted[slot] === 0;
+      if (isLast) {
+        if (isHeard) slots.forget(slot);
+        this.#takeOut(slot);
+      }
+      if (!isHeard) continue;
+      sink.token(handle, generatedTokens, endSeconds);
+      if (isLast) sink.finished(handle, endSeconds);
+    }
+  }
+
+  /** Frees everything that a request holds, wherever it is. */
+  #takeOut(slot: number): void {
+    const slots = this.#slots;
+    const state = slots.state[slot];
+    if (state === SlotState.running) this.#leaveRunning(slot);
+    else if (state === SlotState.waiting) this.#waiting.remove(slot);
+    else this.#sentCount--;
+    if (slots.batch[slot] !== 0) {
+      const batch = this.#batches[slots.batch[slot]! - 1]!;
+      batch.slots[batch.slots.subarray(0, batch.count).indexOf(slot)] = -1;
+      slots.batch[slot] = 0;
+    }
+    this.#freeBlocks += slots.blocks[slot]!;
+    this.#outstandingTokens -= slots.known[slot]!;
+    slots.recycle(slot);
+  }
+}
