@@ -25,3 +25,9 @@ export const engineIdOf = ({ model, strategy, gpus }: Layout): string =>
   `${model}.${strategyName(strategy)}.g${gpuRuns(gpus)}`;
 
 export const sharesGpus = (a: readonly number[], b: readonly number[]): boolean => a.some((gpu) => b.includes(gpu));
+
+/** First GPU first, then by name: the order in which people read a pool. */
+export const byPlace = (
+  a: { readonly id: string; readonly gpus: readonly number[] },
+  b: { readonly id: string; readonly gpus: readonly number[] },
+): number => a.gpus[0]! - b.gpus[0]! || (a.id < b.id ? -1 : 1);

@@ -17,6 +17,7 @@ import {
 import type { EngineInfo, GatewayObservation } from '../../wire/index.ts';
 import type { FleetWatch, PoolView } from './fleet-watch.ts';
 import type { GatewayPort } from './gateway-admin-client.ts';
+import { byPlace } from './layout.ts';
 import type { Reconciler } from './reconciler.ts';
 import type { RoutingPublisher } from './routing-publisher.ts';
 
@@ -133,7 +134,7 @@ export class LiveFleet implements Fleet {
 function observedReplicas(view: PoolView): ReplicaObservation[] {
   return [...view.engines.values()]
     .filter((engine) => engine.state !== 'parked')
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .sort(byPlace)
     .map((engine: EngineInfo) => ({
       id: replicaId(engine.id),
       model: engine.model,

@@ -11,6 +11,7 @@ import {
 } from '../../core/domain/index.ts';
 import type { EngineInfo, RoutableReplica } from '../../wire/index.ts';
 import type { GatewayPort } from './gateway-admin-client.ts';
+import { byPlace } from './layout.ts';
 
 /** What is assumed of a model's traffic until some was seen: mean lengths in tokens. */
 export interface TrafficPrior {
@@ -129,8 +130,8 @@ export class RoutingPublisher {
   publish(engines: Iterable<EngineInfo>): Promise<boolean> {
     const replicas = [...engines]
       .filter((engine) => engine.state === 'serving' && !this.#held.has(engine.id))
-      .map(routableReplica)
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
+      .sort(byPlace)
+      .map(routableReplica);
     this.#replicas = replicas;
     const done = this.#queue.then(() => this.#put());
     this.#queue = done.then(() => {});
