@@ -1,7 +1,13 @@
 // A pool without processes, for unit tests: agents and a gateway that keep the rules of the protocol in memory, and a
 // clock that jumps to the next timer as soon as everything waits. Faults can be put in by name.
 import { type Cluster, firstGpuByNode, uniformCluster } from '../../src/core/domain/index.ts';
-import { type AgentPort, type EngineVerb, type GatewayPort, RefusedError, UnreachableError } from '../../src/host/live/index.ts';
+import {
+  type AgentPort,
+  type EngineVerb,
+  type GatewayPort,
+  RefusedError,
+  UnreachableError,
+} from '../../src/host/live/index.ts';
 import type {
   CreateEngine,
   EngineInfo,

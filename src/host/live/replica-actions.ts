@@ -86,7 +86,7 @@ export class ReplicaActions {
     const id = engineIdOf(layout);
     publisher.hold(id);
     await this.#publishNow();
-    await this.#tell(layout, 'drain');
+    if (!(await this.#unlessGone(layout, () => this.#tell(layout, 'drain')))) return 0;
     const startSeconds = clock.nowSeconds();
     let moved = 0;
     for (;;) {
@@ -115,7 +115,7 @@ export class ReplicaActions {
   /** Gives back weights and KV memory; requests that are still there end with an error. */
   async park(layout: Layout): Promise<void> {
     this.#options.publisher.hold(engineIdOf(layout));
-    await this.#call(layout, (agent) => agent.park(engineIdOf(layout), false));
+    await this.#unlessGone(layout, () => this.#call(layout, (agent) => agent.park(engineIdOf(layout), false)));
     // Parked, it is in no routing anyway; when it serves again it must be.
     this.#options.publisher.unhold(engineIdOf(layout));
   }
@@ -127,6 +127,25 @@ export class ReplicaActions {
       if (!(error instanceof RefusedError && error.status === 404)) throw error;
     }
     this.#options.publisher.unhold(engineIdOf(layout));
+  }
+
+  /**
+   * Drain and park ask for something to end. An engine that has died in the meantime has ended, and holds nothing: that
+   * is no failure. The reconciler makes a new one.
+   *
+   * @returns false when the engine is gone.
+   */
+  async #unlessGone(layout: Layout, operation: () => Promise<EngineInfo>): Promise<boolean> {
+    try {
+      await operation();
+      return true;
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      const engine = (await this.#options.watch.refresh()).engines.get(engineIdOf(layout));
+      if (engine && engine.state !== 'failed') throw error;
+      if (engine) await this.release(layout);
+      return false;
+    }
   }
 
   /** Asks the agents and publishes what serves now. */

@@ -1,0 +1,8 @@
+// Carries switch plans out on a live pool, and takes them up again after a crash.
+export {
+  type SwitchEvent,
+  SwitchExecutor,
+  type SwitchExecutorOptions,
+  type SwitchJournal,
+  type SwitchRecord,
+} from './switch-executor.ts';
