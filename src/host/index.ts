@@ -1,5 +1,6 @@
 // What touches the machine: clock, config, journal, logs, trace files, worker, supervisor, the live fleet.
 export * from './clock.ts';
 export * from './config/index.ts';
+export * from './journal/index.ts';
 export * from './telemetry/index.ts';
 export * from './traces/index.ts';
