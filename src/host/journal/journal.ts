@@ -128,6 +128,12 @@ export class SqliteJournal implements Journal {
     return row ? readSwitch(row) : null;
   }
 
+  /** The newest switch of this run, ended or not; null when there was none. */
+  lastSwitch(): JournalledSwitch | null {
+    const row = this.#statements.lastSwitch.get(this.#options.run) as SwitchRow | undefined;
+    return row ? readSwitch(row) : null;
+  }
+
   /** What happened in a switch, oldest first. */
   switchNotes(id: string): { atSeconds: number; note: string }[] {
     const rows = this.#statements.switchNotes.all(this.#options.run, id) as { at_seconds: number; note: string }[];
@@ -138,6 +144,13 @@ export class SqliteJournal implements Journal {
   recentTicks(count: number): TickRecord[] {
     const rows = this.#statements.recentTicks.all(count) as { record: string }[];
     return rows.map((row) => JSON.parse(row.record) as TickRecord).reverse();
+  }
+
+  /** The last `count` records of this run, newest first, read one by one as they are asked for. */
+  *ticksOfRun(count: number): Generator<TickRecord> {
+    for (const row of this.#statements.ticksOfRun.iterate(this.#options.run, count)) {
+      yield JSON.parse((row as { record: string }).record) as TickRecord;
+    }
   }
 
   /** Keeps the arrivals of one window; the same window again replaces it (as-of counts are revised). Never throws. */
@@ -275,6 +288,8 @@ function prepare(database: Database.Database) {
       `INSERT INTO switch_steps (switch_number, at_seconds, note) VALUES (${switchNumber}, ?, ?)`,
     ),
     openSwitch: database.prepare('SELECT * FROM switches WHERE outcome IS NULL ORDER BY number DESC LIMIT 1'),
+    lastSwitch: database.prepare('SELECT * FROM switches WHERE run = ? ORDER BY number DESC LIMIT 1'),
+    ticksOfRun: database.prepare('SELECT record FROM ticks WHERE run = ? ORDER BY number DESC LIMIT ?'),
     switchNotes: database.prepare(
       `SELECT at_seconds, note FROM switch_steps WHERE switch_number = ${switchNumber} ORDER BY number`,
     ),

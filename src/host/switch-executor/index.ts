@@ -4,5 +4,4 @@ export {
   SwitchExecutor,
   type SwitchExecutorOptions,
   type SwitchJournal,
-  type SwitchRecord,
 } from './switch-executor.ts';

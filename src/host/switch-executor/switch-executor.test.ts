@@ -20,7 +20,7 @@ import {
   RoutingPublisher,
   tiledLayouts,
 } from '../live/index.ts';
-import { type SwitchEvent, SwitchExecutor, type SwitchJournal, type SwitchRecord } from './index.ts';
+import { type SwitchEvent, SwitchExecutor, type SwitchJournal } from './index.ts';
 
 const model = modelByName('llama2-70b');
 const TP8 = { tensorParallel: 8, pipelineParallel: 1 };
@@ -39,15 +39,16 @@ class FakeJournal implements SwitchJournal {
   full = false;
   afterSave: (saves: number) => void = () => {};
 
-  saveSwitch(record: SwitchRecord): void {
+  switchStep({ state, atSeconds }: Parameters<SwitchJournal['switchStep']>[0]): void {
     if (this.full) throw new Error('no space left on device');
-    this.text = JSON.stringify(record);
+    const openedSeconds = this.lastSwitch()?.openedSeconds ?? atSeconds;
+    this.text = JSON.stringify({ openedSeconds, state });
     this.saves++;
     this.afterSave(this.saves);
   }
 
-  lastSwitch(): SwitchRecord | null {
-    return this.text === null ? null : (JSON.parse(this.text) as SwitchRecord);
+  lastSwitch(): ReturnType<SwitchJournal['lastSwitch']> {
+    return this.text === null ? null : JSON.parse(this.text);
   }
 }
 
@@ -295,7 +296,7 @@ describe('kill -9 of the controller', () => {
     journal.afterSave = () => {};
 
     const next = controllerOver(pool, journal, layouts);
-    const standing = next.executor.resume();
+    const standing = next.executor.resume(routing);
     next.reconciler.want(standing ?? plan.from);
     await next.executor.idle();
     await next.run(60);
@@ -311,7 +312,7 @@ describe('kill -9 of the controller', () => {
         const { pool, plan, servingGpus, journal } = await killedAt(save, extra, null);
         expect(servingGpus()).toEqual(allGpus);
         expect(pool.gateway.routedIds).toEqual(idsOf(plan.to));
-        expect(journal.lastSwitch()!.endedAtSeconds).not.toBeNull();
+        expect(journal.lastSwitch()!.state.outcome).toBe('done');
         // Idempotent, so that a repeated step is allowed; but what was finished before the kill is not filled again.
         const fills = pool.agents.flatMap((agent) => agent.log.filter((line) => line.startsWith('fill')));
         for (const replica of plan.to) {

@@ -15,23 +15,16 @@ import {
 import { SwitchExecution, type SwitchExecutionState } from '../../core/switching/index.ts';
 import { type ReplicaActions, type RoutingPublisher, type SwitchRunner, sharesGpus } from '../live/index.ts';
 
-/** All that has to survive a crash. Plain data. */
-export interface SwitchRecord {
-  readonly execution: SwitchExecutionState;
-  /** In force from the first replica that arrives. */
-  readonly routing: RoutingTable;
-  readonly startedAtSeconds: number;
-  /** Null while it goes on. */
-  readonly endedAtSeconds: number | null;
-  /** What should serve when it has ended. */
-  readonly deployment: PlacedDeployment;
-}
-
 /** Where switches are written down, synchronously: on disk when the call returns. */
 export interface SwitchJournal {
-  saveSwitch(record: SwitchRecord): void;
+  /** @param progress.note - for people: `fill r7 started`. */
+  switchStep(progress: {
+    readonly state: SwitchExecutionState;
+    readonly atSeconds: number;
+    readonly note: string;
+  }): void;
   /** The newest switch of this pool, ended or not; null when there was none. */
-  lastSwitch(): SwitchRecord | null;
+  lastSwitch(): { readonly openedSeconds: number; readonly state: SwitchExecutionState } | null;
 }
 
 export type SwitchEvent =
@@ -96,7 +89,7 @@ export class SwitchExecutor implements SwitchRunner {
     const execution = new SwitchExecution(plan);
     const startedAtSeconds = this.#options.nowSeconds();
     try {
-      this.#options.journal.saveSwitch(record(execution, routing, startedAtSeconds, null));
+      this.#options.journal.switchStep({ state: execution.toJSON(), atSeconds: startedAtSeconds, note: 'planned' });
     } catch (error) {
       throw new SwitchError(`Switch ${plan.id} cannot be written to the journal, so it is not started.`, {
         hint: 'Free space on the disk that holds the state directory.',
@@ -110,19 +103,21 @@ export class SwitchExecutor implements SwitchRunner {
   /**
    * Takes up what the process before this one left: goes on with a switch that had not ended.
    *
-   * @returns the deployment that stands, or will when the resumed switch succeeds; null when there was no switch.
+   * @param routing - table for the replicas that arrive; null when it is not known any more, then the present one stays.
+   * @returns the deployment that stands after the newest switch; null when there was none.
    */
-  resume(): PlacedDeployment | null {
+  resume(routing: RoutingTable | null): PlacedDeployment | null {
     const last = this.#options.journal.lastSwitch();
     if (!last) return null;
-    if (last.endedAtSeconds !== null) return last.deployment;
-    const execution = SwitchExecution.fromJSON(last.execution);
-    this.#options.onEvent?.({ kind: 'resumed', plan: execution.plan });
-    this.#launch(execution, last.routing, last.startedAtSeconds);
+    const execution = SwitchExecution.fromJSON(last.state);
+    if (!execution.done) {
+      this.#options.onEvent?.({ kind: 'resumed', plan: execution.plan });
+      this.#launch(execution, routing, last.openedSeconds);
+    }
     return deploymentAfter(execution);
   }
 
-  #launch(execution: SwitchExecution, routing: RoutingTable, startedAtSeconds: number): void {
+  #launch(execution: SwitchExecution, routing: RoutingTable | null, startedAtSeconds: number): void {
     const { plan } = execution;
     const gpus = new Set([...plan.leaving, ...plan.arriving.map(({ replica }) => replica)].flatMap((r) => r.gpus));
     // Deferred by one turn, so that `current` is set before the first step looks at it.
@@ -131,26 +126,25 @@ export class SwitchExecutor implements SwitchRunner {
   }
 
   /** Never rejects: whatever goes wrong becomes the outcome of a step. */
-  async #run(execution: SwitchExecution, routing: RoutingTable, startedAtSeconds: number): Promise<void> {
+  async #run(execution: SwitchExecution, routing: RoutingTable | null, startedAtSeconds: number): Promise<void> {
     const { exclusive, nowSeconds, onDeployment, onEvent } = this.#options;
     const { plan } = execution;
-    const save = (endedAtSeconds: number | null) =>
-      this.#save(plan, record(execution, routing, startedAtSeconds, endedAtSeconds));
     await exclusive();
     const underWay = new Map<number, Promise<number>>();
     while (!execution.done) {
       const ready = execution.ready();
       for (const index of ready) execution.started(index);
-      if (ready.length > 0) save(null); // before acting
+      // Before acting: what is on disk may say that a step began that did not, never the other way round.
+      if (ready.length > 0) this.#save(execution, ready.map((index) => sentence(execution.steps[index]!)).join(', '));
       for (const index of ready) underWay.set(index, this.#carryOut(execution, index, routing));
       invariant(underWay.size > 0, `switch ${plan.id} has a step to wait for`);
       underWay.delete(await Promise.race(underWay.values()));
     }
     const outcome = execution.outcome;
     invariant(outcome !== null, 'a switch that is done has an outcome');
-    if (outcome === 'done') this.#useTable(routing);
+    if (outcome === 'done' && routing) this.#useTable(routing);
     onDeployment(deploymentAfter(execution));
-    save(nowSeconds());
+    this.#save(execution, outcome === 'done' ? 'done' : `${outcome}: ${execution.why}`);
     const seconds = nowSeconds() - startedAtSeconds;
     this.#ended = { id: plan.id, outcome, seconds, why: execution.why };
     this.#running = null;
@@ -158,7 +152,7 @@ export class SwitchExecutor implements SwitchRunner {
   }
 
   /** One step, told to the execution; resolves to its index. */
-  async #carryOut(execution: SwitchExecution, index: number, routing: RoutingTable): Promise<number> {
+  async #carryOut(execution: SwitchExecution, index: number, routing: RoutingTable | null): Promise<number> {
     const { nowSeconds, onEvent } = this.#options;
     const { plan } = execution;
     const step = execution.steps[index]!;
@@ -214,11 +208,12 @@ export class SwitchExecutor implements SwitchRunner {
    * In the middle of a switch a journal that fails does not stop it: standing still with half of the pool drained would
    * be worse, and an older state on disk only means that steps are repeated after a crash.
    */
-  #save(plan: SwitchPlan, state: SwitchRecord): void {
+  #save(execution: SwitchExecution, note: string): void {
+    const { journal, nowSeconds, onEvent } = this.#options;
     try {
-      this.#options.journal.saveSwitch(state);
+      journal.switchStep({ state: execution.toJSON(), atSeconds: nowSeconds(), note });
     } catch (error) {
-      this.#options.onEvent?.({ kind: 'journal-failed', plan, why: (error as Error).message });
+      onEvent?.({ kind: 'journal-failed', plan: execution.plan, why: (error as Error).message });
     }
   }
 }
@@ -231,18 +226,7 @@ function replicaOf(plan: SwitchPlan, { replica: id, action }: SwitchStep): Place
   return replica;
 }
 
-const record = (
-  execution: SwitchExecution,
-  routing: RoutingTable,
-  startedAtSeconds: number,
-  endedAtSeconds: number | null,
-): SwitchRecord => ({
-  execution: execution.toJSON(),
-  routing,
-  startedAtSeconds,
-  endedAtSeconds,
-  deployment: deploymentAfter(execution),
-});
+const sentence = ({ action, replica }: SwitchStep): string => `${action} ${replica}`;
 
 /**
  * What should serve after a switch: what does, and, where a roll-back could not bring a replica back, that replica: its
