@@ -1,6 +1,7 @@
 // Draws from the usual distributions. Each takes the stream and its parameters and keeps no state, so equal streams give
 // equal draws.
-import { invariant, type Random } from '../domain/index.ts';
+import { precondition } from './precondition.ts';
+import type { Random } from './random.ts';
 
 /** Uniform integer in [0, count). */
 export const uniformIndex = (random: Random, count: number): number => Math.floor(random.next() * count);
@@ -19,7 +20,7 @@ export const logNormal = (random: Random, mu: number, sigma: number): number => 
 
 /** Gamma with the given shape and scale (mean shape × scale); Marsaglia and Tsang 2000. */
 export function gamma(random: Random, shape: number, scale: number): number {
-  invariant(shape > 0 && scale >= 0, `a gamma needs shape > 0 and scale >= 0, not ${shape} and ${scale}`);
+  precondition(shape > 0 && scale >= 0, `a gamma needs shape > 0 and scale >= 0, not ${shape} and ${scale}`);
   // Below shape 1: draw at shape + 1 and shrink by a power of a uniform.
   if (shape < 1) return gamma(random, shape + 1, scale) * (1 - random.next()) ** (1 / shape);
   const d = shape - 1 / 3;
@@ -34,7 +35,7 @@ export function gamma(random: Random, shape: number, scale: number): number {
 
 /** Poisson count with the given mean; exact at any mean (inversion below 10, Hörmann's PTRS 1993 above). */
 export function poissonCount(random: Random, mean: number): number {
-  invariant(mean >= 0 && mean < Number.POSITIVE_INFINITY, `a Poisson mean is finite and not negative, not ${mean}`);
+  precondition(mean >= 0 && mean < Number.POSITIVE_INFINITY, `a Poisson mean is finite and not negative, not ${mean}`);
   return mean < 10 ? poissonByInversion(random, mean) : poissonByRejection(random, mean);
 }
 
@@ -72,7 +73,7 @@ function poissonByRejection(random: Random, mean: number): number {
 export function weightedIndex(random: Random, weights: ArrayLike<number>): number {
   let total = 0;
   for (let i = 0; i < weights.length; i++) total += weights[i]!;
-  invariant(total > 0, 'weights to draw from have a positive sum');
+  precondition(total > 0, 'weights to draw from have a positive sum');
   let left = random.next() * total;
   for (let i = 0; i < weights.length; i++) {
     left -= weights[i]!;

@@ -1,6 +1,7 @@
 // k-means: k-means++ seeds (Arthur and Vassilvitskii 2007) and Lloyd's iterations, for a few thousand points of few
 // dimensions. Equal inputs and streams give equal results; ties go to the lower index.
-import { invariant, type Random } from '../domain/index.ts';
+import { precondition } from './precondition.ts';
+import type { Random } from './random.ts';
 
 export interface KMeansOptions {
   /** Upper limit of Lloyd's iterations. */
@@ -32,8 +33,11 @@ export function kMeans(
   options: KMeansOptions = {},
 ): Clustering {
   const count = points.length / dimensions;
-  invariant(Number.isInteger(count) && count >= 1, 'points are a full n × d matrix with n ≥ 1');
-  invariant(Number.isInteger(clusterCount) && clusterCount >= 1, `k is a positive whole number, not ${clusterCount}`);
+  precondition(Number.isInteger(count) && count >= 1, 'points are a full n × d matrix with n ≥ 1');
+  precondition(
+    Number.isInteger(clusterCount) && clusterCount >= 1,
+    `k is a positive whole number, not ${clusterCount}`,
+  );
   let centroids = options.start?.slice() ?? seed(points, dimensions, clusterCount, random);
   const labels = new Int32Array(count).fill(-1);
   const distances = new Float64Array(count);

@@ -1,6 +1,6 @@
 // Quantiles: of samples, of the normal and of the Poisson distribution.
-import { invariant } from '../domain/index.ts';
 import { logFactorial } from './distributions.ts';
+import { precondition } from './precondition.ts';
 
 /**
  * Quantile of sorted values, linear between neighbours (Hyndman and Fan's type 7); NaN when there are none.
@@ -29,7 +29,7 @@ export function lowerBound(sorted: ArrayLike<number>, value: number, length: num
 
 /** Inverse of the standard normal distribution (Acklam's rational fit, relative error below 1.2e-9). */
 export function normalQuantile(share: number): number {
-  invariant(share > 0 && share < 1, `a quantile's share lies in (0, 1), not ${share}`);
+  precondition(share > 0 && share < 1, `a quantile's share lies in (0, 1), not ${share}`);
   if (share < 0.02425) return tail(Math.sqrt(-2 * Math.log(share)));
   if (share > 1 - 0.02425) return -tail(Math.sqrt(-2 * Math.log(1 - share)));
   const q = share - 0.5;
@@ -63,7 +63,7 @@ function tail(q: number): number {
  * Cornish-Fisher expansion (off by at most 1).
  */
 export function poissonQuantile(mean: number, share: number): number {
-  invariant(mean >= 0 && Number.isFinite(mean), `a Poisson mean is finite and not negative, not ${mean}`);
+  precondition(mean >= 0 && Number.isFinite(mean), `a Poisson mean is finite and not negative, not ${mean}`);
   if (mean === 0) return 0;
   const z = normalQuantile(share);
   const guess = Math.max(0, Math.round(mean + z * Math.sqrt(mean) + (z * z - 1) / 6));

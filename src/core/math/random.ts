@@ -1,8 +1,15 @@
 // Seeded random streams that split by name. The generator is xoshiro128++ (Blackman, Vigna 2019), whose 32-bit steps are
 // exact in JavaScript; a stream's seed is the hash of its parent's seed and its name, so that forking depends on neither
 // how much was drawn before nor on the order of forks: one more draw here moves nothing there.
-import type { Random } from '../domain/index.ts';
 import { hashWords, unitOf } from './hash.ts';
+
+/** The shape of the domain's `Random`, said again because mathematics imports nothing of ours. */
+export interface Random {
+  /** Uniform in [0, 1). */
+  next(): number;
+  /** An independent stream; equal seed and equal name give equal draws. */
+  fork(name: string): Random;
+}
 
 /** A stream of its own for each seed; texts and numbers are both welcome, and 1 is not '1'. */
 export function random(seed: number | string): Random {
