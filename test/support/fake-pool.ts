@@ -1,10 +1,11 @@
 // A pool without processes, for unit tests: agents and a gateway that keep the rules of the protocol in memory, and a
 // clock that jumps to the next timer as soon as everything waits. Faults can be put in by name.
-import { type Cluster, firstGpuByNode, uniformCluster } from '../../src/core/domain/index.ts';
+import { type Cluster, firstGpuByNode, gpusOf, type Strategy, uniformCluster } from '../../src/core/domain/index.ts';
 import {
   type AgentPort,
   type EngineVerb,
   type GatewayPort,
+  type Layout,
   RefusedError,
   UnreachableError,
 } from '../../src/host/live/index.ts';
@@ -278,4 +279,19 @@ export function fakePool(nodes = 2) {
   const agents = cluster.nodes.map((_, node) => new FakeAgent(cluster, node, clock));
   const gateway = new FakeGateway();
   return { cluster, clock, agents, gateway };
+}
+
+/** Each strategy side by side on each node, from its first GPU. */
+export function tiledLayouts(cluster: Cluster, model: string, strategies: readonly Strategy[]): Layout[] {
+  const firstGpu = firstGpuByNode(cluster);
+  return cluster.nodes.flatMap((node, index) =>
+    strategies.flatMap((strategy) =>
+      Array.from({ length: Math.floor(node.gpuCount / gpusOf(strategy)) }, (_, slot) => ({
+        model,
+        gpuKind: node.gpuKind,
+        strategy,
+        gpus: Array.from({ length: gpusOf(strategy) }, (_, i) => firstGpu[index]! + slot * gpusOf(strategy) + i),
+      })),
+    ),
+  );
 }

@@ -4,7 +4,7 @@ export { FleetWatch, type FleetWatchOptions, type PoolView } from './fleet-watch
 export { GatewayAdminClient, type GatewayAdminClientOptions, type GatewayPort } from './gateway-admin-client.ts';
 export { JsonClient, RefusedError, UnreachableError } from './json-client.ts';
 export { engineIdOf, type Layout, sharesGpus } from './layout.ts';
-export { LiveFleet, type LiveFleetOptions, type SwitchRunner, servingDeployment, tiledLayouts } from './live-fleet.ts';
+export { LiveFleet, type LiveFleetOptions, type SwitchRunner, servingDeployment } from './live-fleet.ts';
 export { type FillCost, type ReconcileEvent, Reconciler, type ReconcilerOptions } from './reconciler.ts';
 export { type DrainLimits, ReplicaActions, type ReplicaActionsOptions, type WaitingClock } from './replica-actions.ts';
 export {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { fakePool } from '../../../test/support/fake-pool.ts';
+import { fakePool, tiledLayouts } from '../../../test/support/fake-pool.ts';
 import { modelByName, type PlacedDeployment, type RoutingTable, replicaId } from '../../core/domain/index.ts';
 import {
   engineIdOf,
@@ -10,7 +10,6 @@ import {
   ReplicaActions,
   RoutingPublisher,
   servingDeployment,
-  tiledLayouts,
 } from './index.ts';
 
 const model = modelByName('llama2-70b');
@@ -149,10 +148,25 @@ describe('repair', () => {
     await pool.fleet.observe('fast');
     await pool.clock.delay(0);
     expect(pool.gateway.routedIds).not.toContain(victim);
+    const broken = (await pool.fleet.observe('fast')).replicas;
+    expect(broken.map((replica) => replica.id)).toEqual(pool.initial.map((replica) => replica.id));
+    expect(broken[1]!.state).not.toBe('serving');
     const seen = await pool.run(30);
     expect(seen.lostGpus).toEqual([]);
     expect(seen.replicas.every((replica) => replica.state === 'serving')).toBe(true);
     expect(pool.gateway.routedIds).toContain(victim);
+  });
+
+  test('a parked engine that died is made again and never looks like a replica', async () => {
+    const pool = livePool();
+    pool.reconciler.want(pool.initial);
+    await pool.run(60);
+    const parked = pool.layouts.find((layout) => layout.strategy.tensorParallel === 8)!;
+    pool.agents[0]!.engines.get(engineIdOf(parked))!.state = 'failed';
+    const seen = await pool.fleet.observe('fast');
+    expect(seen.replicas.map((replica) => replica.id)).toEqual(pool.initial.map((replica) => replica.id));
+    await pool.run(30);
+    expect(pool.agents[0]!.engines.get(engineIdOf(parked))!.state).toBe('parked');
   });
 
   test('a dead agent takes its replicas out of the routing at once, its GPUs are lost after a while', async () => {
@@ -322,11 +336,5 @@ describe('layouts', () => {
     const strategy = { tensorParallel: 2, pipelineParallel: 2 };
     expect(engineIdOf({ model: 'm', gpuKind: 'H200', strategy, gpus: [4, 5, 6, 7] })).toBe('m.TP2PP2.g4-7');
     expect(engineIdOf({ model: 'm', gpuKind: 'H200', strategy, gpus: [0, 1, 4, 6] })).toBe('m.TP2PP2.g0-1.4.6');
-  });
-
-  test('a strategy is laid side by side on each node and left out where it is too large', () => {
-    const { cluster } = fakePool();
-    expect(tiledLayouts(cluster, 'm', [TP4]).map((layout) => layout.gpus[0])).toEqual([0, 4, 8, 12]);
-    expect(tiledLayouts(cluster, 'm', [{ tensorParallel: 8, pipelineParallel: 2 }])).toEqual([]);
   });
 });

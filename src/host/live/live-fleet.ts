@@ -5,10 +5,10 @@ import {
   type Cluster,
   type Decision,
   type Fleet,
-  firstGpuByNode,
   type Observation,
   type PlacedDeployment,
   type ReplicaObservation,
+  type ReplicaState,
   type RoutingTable,
   replicaId,
   type SwitchPlan,
@@ -17,7 +17,7 @@ import {
 import type { EngineInfo, GatewayObservation } from '../../wire/index.ts';
 import type { FleetWatch, PoolView } from './fleet-watch.ts';
 import type { GatewayPort } from './gateway-admin-client.ts';
-import { byPlace } from './layout.ts';
+import { byPlace, engineIdOf, type Layout } from './layout.ts';
 import type { Reconciler } from './reconciler.ts';
 import type { RoutingPublisher } from './routing-publisher.ts';
 
@@ -67,7 +67,7 @@ export class LiveFleet implements Fleet {
       atSeconds: nowSeconds(),
       cluster,
       lostGpus: view.lostGpus,
-      replicas: observedReplicas(view),
+      replicas: observedReplicas(view, this.#options.reconciler.wanted, switches.gpus),
       arrivals: seen?.arrivals ?? [],
       finished: seen?.finished ?? [],
       running: seen?.running ?? [],
@@ -130,49 +130,48 @@ export class LiveFleet implements Fleet {
   }
 }
 
-/** Parked engines are no replicas: they hold neither weights nor requests. */
-function observedReplicas(view: PoolView): ReplicaObservation[] {
-  return [...view.engines.values()]
-    .filter((engine) => engine.state !== 'parked')
-    .sort(byPlace)
-    .map((engine: EngineInfo) => ({
-      id: replicaId(engine.id),
-      model: engine.model,
-      gpuKind: engine.gpuKind,
-      strategy: engine.strategy,
-      gpus: engine.gpus,
-      state: engine.state,
-      runningCount: engine.runningCount,
-      waitingCount: engine.waitingCount,
-      kvUsedShare: engine.kvUsedShare,
-    }));
+const AWAKE: ReadonlySet<EngineInfo['state']> = new Set(['waking', 'filled', 'serving', 'draining']);
+
+/**
+ * Engines that hold weights or are about to, and replicas that should serve and are being brought back: their place is
+ * taken too. Parked engines are no replicas, whatever becomes of their process.
+ */
+function observedReplicas(
+  view: PoolView,
+  wanted: PlacedDeployment,
+  switchGpus: ReadonlySet<number>,
+): ReplicaObservation[] {
+  const seen: ReplicaObservation[] = [];
+  for (const engine of view.engines.values())
+    if (AWAKE.has(engine.state)) seen.push(observed(engine, engine.state, engine));
+  for (const replica of wanted) {
+    const id = engineIdOf(replica);
+    const engine = view.engines.get(id);
+    if ((engine && AWAKE.has(engine.state)) || replica.gpus.some((gpu) => switchGpus.has(gpu))) continue;
+    const none = { runningCount: 0, waitingCount: 0, kvUsedShare: 0 };
+    seen.push(observed({ ...replica, id }, engine?.state === 'failed' ? 'failed' : 'starting', none));
+  }
+  return seen.sort(byPlace);
 }
+
+const observed = (
+  { id, model, gpuKind, strategy, gpus }: Layout & { readonly id: string },
+  state: ReplicaState,
+  { runningCount, waitingCount, kvUsedShare }: Pick<EngineInfo, 'runningCount' | 'waitingCount' | 'kvUsedShare'>,
+): ReplicaObservation => ({
+  id: replicaId(id),
+  model,
+  gpuKind,
+  strategy,
+  gpus,
+  state,
+  runningCount,
+  waitingCount,
+  kvUsedShare,
+});
 
 /** The replicas that serve now, as a deployment; what a restarted controller takes over when nothing else is known. */
 export const servingDeployment = (view: PoolView): PlacedDeployment =>
-  observedReplicas(view)
+  observedReplicas(view, [], new Set())
     .filter((replica) => replica.state === 'serving')
     .map(({ id, model, gpuKind, strategy, gpus }) => ({ id, model, gpuKind, strategy, gpus }));
-
-/**
- * Where each strategy of a model fits on each node, side by side from the node's first GPU: the layouts that are kept
- * parked. Strategies larger than a node have none.
- */
-export function tiledLayouts(
-  cluster: Cluster,
-  model: string,
-  strategies: readonly { readonly tensorParallel: number; readonly pipelineParallel: number }[],
-): { model: string; gpuKind: string; strategy: (typeof strategies)[number]; gpus: number[] }[] {
-  const firstGpu = firstGpuByNode(cluster);
-  return cluster.nodes.flatMap((node, index) =>
-    strategies.flatMap((strategy) => {
-      const size = strategy.tensorParallel * strategy.pipelineParallel;
-      return Array.from({ length: Math.floor(node.gpuCount / size) }, (_, slot) => ({
-        model,
-        gpuKind: node.gpuKind,
-        strategy,
-        gpus: Array.from({ length: size }, (_, i) => firstGpu[index]! + slot * size + i),
-      }));
-    }),
-  );
-}

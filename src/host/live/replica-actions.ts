@@ -2,7 +2,7 @@
 // of these. The order inside a drain is what keeps streams whole: first nothing new is sent there, then the engine
 // refuses what may still be under way, then short requests get time to end, then those that can go on elsewhere token by
 // token are moved, and only those that cannot get a longer deadline of their own.
-import type { EngineInfo } from '../../wire/index.ts';
+import type { EngineInfo, EngineState } from '../../wire/index.ts';
 import type { AgentPort } from './fleet-client.ts';
 import type { FleetWatch } from './fleet-watch.ts';
 import type { GatewayPort } from './gateway-admin-client.ts';
@@ -36,6 +36,9 @@ export interface ReplicaActionsOptions {
   readonly retries?: number;
   readonly retryPauseSeconds?: number;
 }
+
+const TAKES_REQUESTS: ReadonlySet<EngineState> = new Set(['serving', 'draining']);
+const HOLDS_MEMORY: ReadonlySet<EngineState> = new Set(['waking', 'filled', 'serving', 'draining']);
 
 export class ReplicaActions {
   readonly #options: Required<ReplicaActionsOptions>;
@@ -86,7 +89,7 @@ export class ReplicaActions {
     const id = engineIdOf(layout);
     publisher.hold(id);
     await this.#publishNow();
-    if (!(await this.#unlessGone(layout, () => this.#tell(layout, 'drain')))) return 0;
+    if (!(await this.#unlessOver(layout, TAKES_REQUESTS, () => this.#tell(layout, 'drain')))) return 0;
     const startSeconds = clock.nowSeconds();
     let moved = 0;
     for (;;) {
@@ -115,7 +118,9 @@ export class ReplicaActions {
   /** Gives back weights and KV memory; requests that are still there end with an error. */
   async park(layout: Layout): Promise<void> {
     this.#options.publisher.hold(engineIdOf(layout));
-    await this.#unlessGone(layout, () => this.#call(layout, (agent) => agent.park(engineIdOf(layout), false)));
+    await this.#unlessOver(layout, HOLDS_MEMORY, () =>
+      this.#call(layout, (agent) => agent.park(engineIdOf(layout), false)),
+    );
     // Parked, it is in no routing anyway; when it serves again it must be.
     this.#options.publisher.unhold(engineIdOf(layout));
   }
@@ -130,20 +135,24 @@ export class ReplicaActions {
   }
 
   /**
-   * Drain and park ask for something to end. An engine that has died in the meantime has ended, and holds nothing: that
-   * is no failure. The reconciler makes a new one.
+   * Drain and park ask for something to end. Where it has ended already (the engine died in the meantime, or never took
+   * a request), that is no failure. The reconciler makes a new engine of one that died.
    *
-   * @returns false when the engine is gone.
+   * @returns false when there is nothing to end.
    */
-  async #unlessGone(layout: Layout, operation: () => Promise<EngineInfo>): Promise<boolean> {
+  async #unlessOver(
+    layout: Layout,
+    notOver: ReadonlySet<EngineState>,
+    operation: () => Promise<EngineInfo>,
+  ): Promise<boolean> {
     try {
       await operation();
       return true;
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       const engine = (await this.#options.watch.refresh()).engines.get(engineIdOf(layout));
-      if (engine && engine.state !== 'failed') throw error;
-      if (engine) await this.release(layout);
+      if (engine?.state === 'failed') await this.release(layout);
+      else if (engine && notOver.has(engine.state)) throw error;
       return false;
     }
   }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { fakePool } from '../../../test/support/fake-pool.ts';
+import { fakePool, tiledLayouts } from '../../../test/support/fake-pool.ts';
 import {
   modelByName,
   type PlacedReplica,
@@ -18,7 +18,6 @@ import {
   Reconciler,
   ReplicaActions,
   RoutingPublisher,
-  tiledLayouts,
 } from '../live/index.ts';
 import { type SwitchEvent, SwitchExecutor, type SwitchJournal } from './index.ts';
 
