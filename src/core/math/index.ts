@@ -10,3 +10,4 @@ export * from './k-means.ts';
 export * from './quantile.ts';
 export { random } from './random.ts';
 export * from './simplex.ts';
+export * from './nelder-mead.ts';
