@@ -53,34 +53,37 @@ function coverage(model: ModelSpec, strategy: Strategy, of: readonly number[]) {
   return whole;
 }
 
-test.each(['llama2-70b', 'opt-30b'])('the boxes of all ranks of %s cover each tensor, and replicas are whole', (like) => {
-  fc.assert(
-    fc.property(fc.constantFrom(...strategies), fc.integer({ min: 40, max: 200 }), (strategy, vocabulary) => {
-      const model = small(like, vocabulary);
-      if (illegalBecause(model, strategy)) return;
-      const { tensorParallel, pipelineParallel } = strategy;
-      for (const [tensor, { counts }] of coverage(model, strategy, ranks(strategy))) {
-        const onTwoStages = model.tiedEmbeddings && pipelineParallel > 1 && tensor.includes('embed_tokens');
-        const isWhole = /norm|embed_positions|out_proj\.bias|fc2\.bias/.test(tensor);
-        const copies = isWhole
-          ? tensorParallel
-          : /[kv]_proj/.test(tensor)
-            ? Math.max(1, tensorParallel / model.kvHeadCount)
-            : onTwoStages
-              ? 2
-              : 1;
-        expect([...new Set(counts)], `${tensor} under ${strategyName(strategy)}`).toEqual([copies]);
-      }
-      // No rank holds an entry twice.
-      for (const rank of ranks(strategy)) {
-        for (const { counts } of coverage(model, strategy, [rank]).values()) {
-          expect(counts.every((count) => count <= 1)).toBe(true);
+test.each(['llama2-70b', 'opt-30b'])(
+  'the boxes of all ranks of %s cover each tensor, and replicas are whole',
+  (like) => {
+    fc.assert(
+      fc.property(fc.constantFrom(...strategies), fc.integer({ min: 40, max: 200 }), (strategy, vocabulary) => {
+        const model = small(like, vocabulary);
+        if (illegalBecause(model, strategy)) return;
+        const { tensorParallel, pipelineParallel } = strategy;
+        for (const [tensor, { counts }] of coverage(model, strategy, ranks(strategy))) {
+          const onTwoStages = model.tiedEmbeddings && pipelineParallel > 1 && tensor.includes('embed_tokens');
+          const isWhole = /norm|embed_positions|out_proj\.bias|fc2\.bias/.test(tensor);
+          const copies = isWhole
+            ? tensorParallel
+            : /[kv]_proj/.test(tensor)
+              ? Math.max(1, tensorParallel / model.kvHeadCount)
+              : onTwoStages
+                ? 2
+                : 1;
+          expect([...new Set(counts)], `${tensor} under ${strategyName(strategy)}`).toEqual([copies]);
         }
-      }
-    }),
-    { numRuns: 60 },
-  );
-});
+        // No rank holds an entry twice.
+        for (const rank of ranks(strategy)) {
+          for (const { counts } of coverage(model, strategy, [rank]).values()) {
+            expect(counts.every((count) => count <= 1)).toBe(true);
+          }
+        }
+      }),
+      { numRuns: 60 },
+    );
+  },
+);
 
 test('one rank of TP1 holds exactly the checkpoint', () => {
   for (const model of MODELS) {
