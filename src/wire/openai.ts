@@ -28,10 +28,22 @@ const commonFields = {
   return_token_ids: z.boolean().nullish(),
 };
 
-/** A prompt is text, token ids, or a list of either. */
+/** Text, token ids, or a list of either. */
+export type Prompt = string | number[] | string[] | number[][];
+
+const isTokenIds = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
+// By hand: prompts of ten thousand ids are common, and a union of schemas would walk them several times.
+const isPrompt = (value: unknown): value is Prompt =>
+  typeof value === 'string' ||
+  (Array.isArray(value) &&
+    (typeof value[0] === 'number'
+      ? isTokenIds(value)
+      : value.every(typeof value[0] === 'string' ? (text) => typeof text === 'string' : isTokenIds)));
+
 export const completionRequestSchema = z.looseObject({
   ...commonFields,
-  prompt: z.union([z.string(), tokenIds, z.array(z.string()), z.array(tokenIds)]),
+  prompt: z.custom<Prompt>(isPrompt, 'expected text, token ids, or a list of either'),
 });
 export type CompletionRequest = z.infer<typeof completionRequestSchema>;
 
@@ -49,10 +61,10 @@ export const chatRequestSchema = z.looseObject({
 });
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
 
-export const tokenizeRequestSchema = z.union([
-  z.looseObject({ prompt: z.string() }),
-  z.looseObject({ messages: z.array(chatMessageSchema).min(1) }),
-]);
+/** Exactly one of the two. */
+export const tokenizeRequestSchema = z
+  .looseObject({ prompt: z.string().optional(), messages: z.array(chatMessageSchema).min(1).optional() })
+  .refine((body) => (body.prompt === undefined) !== (body.messages === undefined), 'expected prompt or messages');
 export const detokenizeRequestSchema = z.looseObject({ tokens: tokenIds });
 
 export interface Usage {
