@@ -1,5 +1,16 @@
 // What a controller is told once, at its start. Plain values; the rim makes them from the configuration file.
-import type { EngineOptions, ModelSpec, Objective, Slo, StepTimeOf, Strategy, SwitchCosts } from '../domain/index.ts';
+import type {
+  Deployment,
+  EngineOptions,
+  Forecast,
+  ModelSpec,
+  Objective,
+  Slo,
+  StepTimeOf,
+  Strategy,
+  SwitchCosts,
+  WorkloadModel,
+} from '../domain/index.ts';
 
 /** Limits that people set on a model's replicas. */
 export interface ModelLimits {
@@ -21,6 +32,8 @@ export interface ControllerConfig {
   readonly objective: Objective;
   readonly slo: Readonly<Record<string, Slo>>;
   readonly limits?: Readonly<Record<string, ModelLimits>>;
+  /** Replicas that every deployment keeps. */
+  readonly pinned?: Deployment;
   /** `observe` never acts, `recommend` plans and says what it would do, `auto` acts. */
   readonly mode: 'observe' | 'recommend' | 'auto';
   /** Length of a counting window and of a forecast's step, seconds: the slow tick. */
@@ -43,6 +56,8 @@ export interface ControllerConfig {
   readonly stepTimeOf: StepTimeOf;
   readonly profileVersion: string;
   readonly seed: number;
+  /** Replaces the predictor: the clairvoyant reference policies give the true rates. */
+  readonly forecastOverride?: (workload: WorkloadModel, atSeconds: number, windows: number) => Forecast;
 }
 
 export const CONTROLLER_DEFAULTS = {

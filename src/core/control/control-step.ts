@@ -14,7 +14,10 @@ export interface LoopPorts {
 }
 
 /** Observe, think, write down, act. Never two at once: the driver waits for one before it starts the next. */
-export async function controlStep({ controller, fleet, journal, budget }: LoopPorts, kind: 'slow' | 'fast'): Promise<TickRecord> {
+export async function controlStep(
+  { controller, fleet, journal, budget }: LoopPorts,
+  kind: 'slow' | 'fast',
+): Promise<TickRecord> {
   const record = await controller.tick(await fleet.observe(kind), budget);
   journal.append(record); // before acting, so that a failed switch still has its reason on disk
   const decision: Decision = record.decision;

@@ -1,0 +1,303 @@
+// The controller of oserve: one tick from what was observed to what is decided, with the reasons.
+//
+//   slow tick   count → fit types → forecast → candidate deployments ("stay" first) → the twin plays them → decide
+//   fast tick   only the assignment, and only when the set of serving replicas changed
+//
+// It is pure: equal observations give equal records. Everything it decides rests on `Observation`, which has no output
+// length of a request that has not ended.
+import {
+  type Assignment,
+  type ConsideredCandidate,
+  type Controller,
+  canonicalDeployment,
+  classKey,
+  countsOf,
+  type Decision,
+  type Deployment,
+  type FinishedRequest,
+  type Forecast,
+  formatDeployment,
+  type Observation,
+  type PlacedDeployment,
+  type Random,
+  type ReplicaObservation,
+  type RoutingTable,
+  type TickRecord,
+  type WorkloadModel,
+  type WorkUnits,
+} from '../domain/index.ts';
+import { random as makeRandom } from '../math/index.ts';
+import { ArrivalCounter, fitWorkload, hasDrifted, refreshWorkload } from '../workload/index.ts';
+import type { ControllerConfig } from './config.ts';
+import { forecastRates } from './forecast-rates.ts';
+import { type Candidate, Planner } from './planner.ts';
+import { priorWorkload } from './prior.ts';
+import { describeVerdict, judge, type Verdict } from './verdict.ts';
+
+/** Requests that types are fitted on, newest last. */
+const FIT_REQUESTS = 5000;
+const FEWEST_TO_FIT = 32;
+/** Drift is judged on the latest ones. */
+const DRIFT_REQUESTS = 1000;
+/** Windows that the predictors learn from. */
+const HISTORY_WINDOWS = 180;
+/** Shares that move less than this are not worth a new table. */
+const SHARE_TOLERANCE = 0.02;
+
+export function makeController(config: ControllerConfig): Controller {
+  return new OserveController(config);
+}
+
+class OserveController implements Controller {
+  readonly #config: ControllerConfig;
+  readonly #random: Random;
+  readonly #counter: ArrivalCounter;
+  readonly #planner: Planner;
+  #workload: WorkloadModel;
+  #finished: FinishedRequest[] = [];
+  #seenFinished = 0;
+  /** How many finished requests had been seen when the types were last fitted. */
+  #fittedOn = 0;
+  #assignment: Assignment | null = null;
+  #forecast: Forecast | null = null;
+  #routingVersion = 0;
+  #servingKey = '';
+  #tick = 0;
+  #switchCount = 0;
+  #switchTimes: number[] = [];
+
+  constructor(config: ControllerConfig) {
+    this.#config = config;
+    this.#random = makeRandom(config.seed);
+    this.#counter = new ArrivalCounter({ retentionSeconds: Math.max(7200, 180 * config.windowSeconds) });
+    this.#planner = new Planner(config);
+    this.#workload = priorWorkload(config.models);
+  }
+
+  tick(observation: Observation, budget: WorkUnits): TickRecord {
+    this.#tick += 1;
+    this.#counter.observe(observation);
+    this.#finished.push(...observation.finished);
+    this.#seenFinished += observation.finished.length;
+    if (this.#finished.length > FIT_REQUESTS) this.#finished = this.#finished.slice(-FIT_REQUESTS);
+    return observation.kind === 'slow' ? this.#slowTick(observation, budget) : this.#fastTick(observation);
+  }
+
+  #slowTick(observation: Observation, budget: WorkUnits): TickRecord {
+    const { atSeconds } = observation;
+    const refitted = this.#refit();
+    const counts = this.#counter.countsByWindow(this.#config.windowSeconds, atSeconds, this.#workload, HISTORY_WINDOWS);
+    this.#forecast = forecastRates(this.#config, this.#workload, counts, atSeconds);
+    const current = inDeployment(observation);
+    const random = this.#random.fork(`tick ${this.#tick}`);
+    const next = this.#forecast.arrivalRate[0] ?? [];
+    const plan = this.#planner.propose({
+      workload: this.#workload,
+      forecast: this.#forecast,
+      cluster: observation.cluster,
+      lostGpus: observation.lostGpus,
+      current,
+      previous: this.#assignment,
+      budgetNodes: budget.searchNodes,
+    });
+    const mayAct = this.#config.mode !== 'observe' && next.some((rate) => rate > 0);
+    const verdict: Verdict = mayAct
+      ? judge({
+          config: this.#config,
+          workload: this.#workload,
+          forecast: this.#forecast,
+          cluster: observation.cluster,
+          lostGpus: observation.lostGpus,
+          current,
+          proposal: plan,
+          switchId: `s${this.#switchCount + 1}`,
+          maySwitch: this.#maySwitch(observation),
+          budgetRequests: budget.simulatedRequests,
+          random,
+        })
+      : {
+          chosen: plan.stay[0] ?? null,
+          plan: null,
+          considered: [],
+          simulatedRequests: 0,
+          why: 'no traffic to plan for',
+        };
+    const decision = this.#decide(observation, verdict, refitted);
+    return this.#record(observation, {
+      counts: counts.at(-1),
+      considered: verdict.considered,
+      search: plan.search,
+      simulatedRequests: verdict.simulatedRequests,
+      chosen: verdict.chosen ? this.#text(verdict.chosen.deployment) : this.#text(countsOf(current)),
+      decision,
+      why: describeVerdict(this.#config, verdict, decision, observation),
+    });
+  }
+
+  #fastTick(observation: Observation): TickRecord {
+    const decision = this.#config.mode === 'observe' ? NOTHING : this.#followReplicas(observation);
+    const why = decision.kind === 'none' ? 'nothing changed' : 'other replicas serve now: shares follow';
+    return this.#record(observation, {
+      counts: undefined,
+      considered: [],
+      search: null,
+      simulatedRequests: 0,
+      chosen: this.#text(countsOf(inDeployment(observation))),
+      decision,
+      why,
+    });
+  }
+
+  /** When a replica came or went, the same forecast is split over what serves now. */
+  #followReplicas(observation: Observation): Decision {
+    const key = servingKey(observation.replicas);
+    if (key === this.#servingKey) return NOTHING;
+    this.#servingKey = key;
+    const serving = countsOf(asPlaced(observation.replicas.filter((replica) => replica.state === 'serving')));
+    return this.#route(this.#planner.assignmentFor(this.#workload, this.#rates(), serving, this.#assignment));
+  }
+
+  #rates(): readonly number[] {
+    return this.#forecast?.arrivalRate[0] ?? this.#workload.types.map(() => 0);
+  }
+
+  /** New types while there is much to learn, later only when the traffic no longer looks like them; else fresher ones. */
+  #refit(): boolean {
+    const finished = this.#finished;
+    const seen = this.#seenFinished;
+    if (finished.length < FEWEST_TO_FIT) return false;
+    const random = this.#random.fork(`types ${this.#tick}`);
+    const options = { typeCount: this.#config.typeCount };
+    const refit = seen >= 2 * this.#fittedOn || hasDrifted(this.#workload, finished.slice(-DRIFT_REQUESTS));
+    if (refit) {
+      const previous = this.#fittedOn === 0 ? null : this.#workload;
+      this.#workload = fitWorkload({ finished, previous, random, options });
+      this.#fittedOn = seen;
+    } else {
+      this.#workload = refreshWorkload({ finished, previous: this.#workload, random, options });
+    }
+    return refit;
+  }
+
+  #maySwitch({ atSeconds, switchInProgress }: Observation): string | null {
+    this.#switchTimes = this.#switchTimes.filter((time) => time > atSeconds - 3600);
+    if (this.#config.mode !== 'auto') return `mode is ${this.#config.mode}`;
+    if (switchInProgress !== null) return `switch ${switchInProgress} is under way`;
+    if (this.#switchTimes.length >= this.#config.maxSwitchesPerHour) {
+      return `${this.#switchTimes.length} switches in the last hour, the limit`;
+    }
+    return null;
+  }
+
+  #decide(observation: Observation, { chosen, plan }: Verdict, refitted: boolean): Decision {
+    if (this.#config.mode === 'observe') return NOTHING;
+    if (plan && chosen) {
+      this.#switchCount += 1;
+      this.#switchTimes.push(observation.atSeconds);
+      // While the switch goes on, old and new replicas serve side by side; fast ticks follow what is there.
+      const both = largerOfBoth(countsOf(inDeployment(observation)), chosen.deployment);
+      const { assignment } = chosen;
+      const shares = this.#planner.assignmentFor(this.#workload, this.#rates(), both, assignment);
+      return { kind: 'switch', plan, routing: this.#route(shares).routing };
+    }
+    if (observation.switchInProgress !== null || !chosen) return this.#followReplicas(observation);
+    this.#servingKey = servingKey(observation.replicas);
+    if (!refitted && this.#assignment && sameAssignment(this.#assignment, chosen.assignment)) return NOTHING;
+    return this.#route(chosen.assignment);
+  }
+
+  #route(assignment: Assignment): { kind: 'route'; routing: RoutingTable } {
+    this.#assignment = assignment;
+    this.#routingVersion += 1;
+    return { kind: 'route', routing: { version: this.#routingVersion, workload: this.#workload, assignment } };
+  }
+
+  #text = (deployment: Candidate['deployment']): string => {
+    const only = this.#config.models.length === 1 ? this.#config.models[0]!.name : undefined;
+    const kinds = new Set(deployment.map((group) => group.gpuKind));
+    return formatDeployment(deployment, {
+      ...(only ? { model: only } : {}),
+      ...(kinds.size === 1 ? { gpuKind: [...kinds][0]! } : {}),
+    });
+  };
+
+  #record(
+    observation: Observation,
+    parts: {
+      readonly counts: ArrayLike<number> | undefined;
+      readonly considered: readonly ConsideredCandidate[];
+      readonly search: TickRecord['search'];
+      readonly simulatedRequests: number;
+      readonly chosen: string;
+      readonly decision: Decision;
+      readonly why: string;
+    },
+  ): TickRecord {
+    const { windowSeconds, profileVersion } = this.#config;
+    return {
+      tick: this.#tick,
+      kind: observation.kind,
+      atSeconds: observation.atSeconds,
+      seen: {
+        arrivals: observation.arrivals.length,
+        finished: observation.finished.length,
+        queued: observation.queuedCount,
+        running: observation.running.length,
+        arrivalRate: parts.counts ? Array.from(parts.counts, (count) => count / windowSeconds) : [],
+        deployment: this.#text(countsOf(inDeployment(observation))),
+        lostGpus: observation.lostGpus.length,
+        switchInProgress: observation.switchInProgress,
+      },
+      types: this.#workload.types.map(({ id, model, inputTokens, outputTokens }) => ({
+        id,
+        model,
+        inputTokens,
+        outputTokens,
+      })),
+      predicted: observation.kind === 'slow' ? this.#forecast : null,
+      considered: parts.considered,
+      search: parts.search,
+      chosen: parts.chosen,
+      decision: parts.decision,
+      why: parts.why,
+      versions: { workload: this.#workload.version, routing: this.#routingVersion, profile: profileVersion },
+      work: { searchNodes: parts.search?.nodes ?? 0, simulatedRequests: parts.simulatedRequests },
+    };
+  }
+}
+
+/** Each class as often as the deployment that has more of it. */
+function largerOfBoth(a: Deployment, b: Deployment): Deployment {
+  const count = (deployment: Deployment, key: string) =>
+    deployment.find((group) => classKey(group) === key)?.count ?? 0;
+  const inBoth = a.map((group) => ({ ...group, count: Math.max(group.count, count(b, classKey(group))) }));
+  return canonicalDeployment([...inBoth, ...b.filter((group) => count(a, classKey(group)) === 0)]);
+}
+
+const NOTHING: Decision = { kind: 'none' };
+
+const asPlaced = (replicas: readonly ReplicaObservation[]): PlacedDeployment =>
+  replicas.map(({ id, model, gpuKind, strategy, gpus }) => ({ id, model, gpuKind, strategy, gpus }));
+
+/**
+ * What counts as the present deployment: everything that is not parked and has all its GPUs. A failed engine is being
+ * brought back by the host, so its place is still taken.
+ */
+export function inDeployment({ replicas, lostGpus }: Pick<Observation, 'replicas' | 'lostGpus'>): PlacedDeployment {
+  return asPlaced(
+    replicas.filter((replica) => replica.state !== 'parked' && !replica.gpus.some((gpu) => lostGpus.includes(gpu))),
+  );
+}
+
+const servingKey = (replicas: readonly ReplicaObservation[]): string =>
+  formatDeployment(
+    canonicalDeployment(
+      replicas.filter((replica) => replica.state === 'serving').map((replica) => ({ ...replica, count: 1 })),
+    ),
+  );
+
+export function sameAssignment(a: Assignment, b: Assignment): boolean {
+  if (JSON.stringify(a.variant) !== JSON.stringify(b.variant)) return false;
+  if (a.typeIds.join() !== b.typeIds.join() || a.classKeys.join() !== b.classKeys.join()) return false;
+  return a.share.every((row, j) => row.every((share, k) => Math.abs(share - b.share[j]![k]!) <= SHARE_TOLERANCE));
+}

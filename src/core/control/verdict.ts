@@ -1,0 +1,276 @@
+// Stay or switch? The twin plays the predicted windows on every candidate with the same random requests.
+//
+//   screening   all candidates, one short traffic: the best way of staying, and the most promising moves
+//   duel        the best stay against the two best moves, several traffics over the whole horizon, paired
+//   payback     the winner once more with its switch inside: what the switch itself costs
+//
+// A move wins only when the lower 90 % bound of (stay − move) exceeds the switch's own loss and a margin.
+import {
+  type Cluster,
+  type ConsideredCandidate,
+  type Decision,
+  type Forecast,
+  formatDeployment,
+  InfeasibleError,
+  nodeIndexByGpu,
+  type Observation,
+  type PlacedDeployment,
+  type Random,
+  type ReplicaId,
+  replicaId,
+  SwitchError,
+  type SwitchPlan,
+  type WorkloadModel,
+} from '../domain/index.ts';
+import { placeDeployment, planSwitch } from '../switching/index.ts';
+import type { ControllerConfig } from './config.ts';
+import type { Candidate, Proposal } from './planner.ts';
+import { mean, pairedLowerBound } from './statistics.ts';
+import { Twin } from './twin.ts';
+import { sampleTraffic } from './twin-traffic.ts';
+
+/** Windows of the screening traffic. */
+const SCREEN_WINDOWS = 3;
+/** Paired traffics of the duel. */
+const DUEL_TRAFFICS = 3;
+const DUEL_MOVES = 2;
+/** Another routing variant of the present deployment must be this much better: it is free, but need not flutter. */
+const VARIANT_GAIN_SHARE = 0.03;
+
+export interface Verdict {
+  readonly chosen: Candidate | null;
+  /** The switch that leads there; null = the deployment stays. */
+  readonly plan: SwitchPlan | null;
+  readonly considered: readonly ConsideredCandidate[];
+  readonly simulatedRequests: number;
+  /** One clause, without the deployment's name. */
+  readonly why: string;
+}
+
+export interface JudgeRequest {
+  readonly config: ControllerConfig;
+  readonly workload: WorkloadModel;
+  readonly forecast: Forecast;
+  readonly cluster: Cluster;
+  readonly lostGpus: readonly number[];
+  readonly current: PlacedDeployment;
+  readonly proposal: Proposal;
+  readonly switchId: string;
+  /** Why no switch may be started now, or null. */
+  readonly maySwitch: string | null;
+  readonly budgetRequests: number;
+  readonly random: Random;
+}
+
+interface Scored {
+  readonly candidate: Candidate;
+  readonly score: number;
+}
+
+export function judge(request: JudgeRequest): Verdict {
+  const { config, workload, forecast, proposal, budgetRequests, random } = request;
+  const twin = new Twin(config, workload);
+  const candidates = [...proposal.stay, ...proposal.moves];
+  if (candidates.length === 0) {
+    return {
+      chosen: null,
+      plan: null,
+      considered: [],
+      simulatedRequests: 0,
+      why: 'no deployment fits the GPUs that are left',
+    };
+  }
+  const screen = sampleTraffic(
+    workload,
+    forecast.arrivalRate.slice(0, SCREEN_WINDOWS),
+    config.windowSeconds,
+    Math.floor((budgetRequests * 0.4) / candidates.length),
+    random.fork('screen'),
+  );
+  const score = (candidate: Candidate): Scored => ({ candidate, score: twin.score(candidate, screen) });
+  const stays = proposal.stay.map(score);
+  const moves = bestByDeployment(proposal.moves.map(score));
+  const stay = bestStay(stays);
+  const considered = [...stays, ...moves].map(toConsidered);
+  const end = (
+    chosen: Candidate | null,
+    plan: SwitchPlan | null,
+    why: string,
+    more: readonly ConsideredCandidate[] = [],
+  ): Verdict => ({
+    chosen,
+    plan,
+    considered: merge(considered, more),
+    simulatedRequests: twin.simulatedRequests,
+    why,
+  });
+
+  if (!stay) {
+    const best = moves[0]!;
+    if (request.maySwitch !== null) return end(null, null, `nothing serves, but ${request.maySwitch}`);
+    const plan = planTo(request, best.candidate);
+    return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, 'nothing serves now');
+  }
+  const promising = moves.filter((move) => move.score < stay.score - (config.minGainShare / 2) * Math.abs(stay.score));
+  if (promising.length === 0) return end(stay.candidate, null, 'no other deployment is better by more than the margin');
+  if (request.maySwitch !== null)
+    return end(stay.candidate, null, `another deployment looks better, but ${request.maySwitch}`);
+
+  const runs = DUEL_TRAFFICS * (1 + 2 * DUEL_MOVES);
+  const traffics = Array.from({ length: DUEL_TRAFFICS }, (_, i) =>
+    sampleTraffic(
+      workload,
+      forecast.arrivalRate.slice(0, config.horizonWindows),
+      config.windowSeconds,
+      Math.floor((budgetRequests * 0.6) / runs),
+      random.fork(`duel ${i}`),
+    ),
+  );
+  const staying = traffics.map((traffic) => twin.score(stay.candidate, traffic));
+  const margin = config.minGainShare * Math.abs(mean(staying));
+  let best: { readonly candidate: Candidate; readonly plan: SwitchPlan; readonly surplus: number } | null = null;
+  const duelled: ConsideredCandidate[] = [];
+  let refused = '';
+  for (const { candidate } of promising.slice(0, DUEL_MOVES)) {
+    const plan = planTo(request, candidate);
+    if (typeof plan === 'string') {
+      refused = plan;
+      continue;
+    }
+    const moved = traffics.map((traffic) => twin.score(candidate, traffic));
+    const gain = pairedLowerBound(staying.map((value, i) => value - moved[i]!));
+    let loss = 0;
+    if (gain > margin) {
+      const switching = traffics.map((traffic) =>
+        twin.score(candidate, traffic, { plan, before: stay.candidate, cluster: request.cluster }),
+      );
+      loss = Math.max(0, mean(switching) - mean(moved));
+      const surplus = gain - loss - margin;
+      if (surplus > 0 && (best === null || surplus > best.surplus)) best = { candidate, plan, surplus };
+    }
+    duelled.push({
+      ...toConsidered({ candidate, score: mean(moved) }),
+      switchSeconds: plan.seconds,
+      switchBytes: plan.bytes,
+      switchLoss: loss,
+      gainLowerBound: gain,
+    });
+  }
+  if (best) return end(best.candidate, best.plan, 'the gain is certain enough and pays for the switch', duelled);
+  return end(stay.candidate, null, refused || 'no gain is certain enough to pay for a switch', duelled);
+}
+
+/** The present variant (the first) unless another is clearly better. */
+function bestStay(stays: readonly Scored[]): Scored | undefined {
+  const [present, ...others] = stays;
+  if (!present) return undefined;
+  const best = others.reduce((a, b) => (b.score < a.score ? b : a), present);
+  return best.score < present.score - VARIANT_GAIN_SHARE * Math.abs(present.score) ? best : present;
+}
+
+/** The best variant of each deployment, best deployment first. */
+function bestByDeployment(moves: readonly Scored[]): Scored[] {
+  const best = new Map<string, Scored>();
+  for (const move of moves) {
+    const key = formatDeployment(move.candidate.deployment);
+    const known = best.get(key);
+    if (!known || move.score < known.score) best.set(key, move);
+  }
+  return [...best.values()].sort((a, b) => a.score - b.score);
+}
+
+/** The plan of the switch, or why there is none. */
+function planTo(
+  { config, cluster, lostGpus, current, switchId }: JudgeRequest,
+  candidate: Candidate,
+): SwitchPlan | string {
+  try {
+    const { models, engine, costs, parkedLayouts, onlyParkedLayouts } = config;
+    const layouts = parkedLayouts.map((layout) => ({ ...layout, gpuKind: kindOfGpu(cluster, layout.gpus[0]!) }));
+    const to = placeDeployment(cluster, current, candidate.deployment, models, {
+      nextId: nextId(switchId),
+      lostGpus,
+      parkedLayouts: layouts,
+    });
+    return planSwitch({
+      id: switchId,
+      cluster,
+      models,
+      from: current,
+      to,
+      engine,
+      costs,
+      parkedLayouts: layouts,
+      planner: 'greedy',
+      lostGpus,
+      ...(onlyParkedLayouts ? { rungs: ['keep', 'wake', 'parked-fill'] as const } : {}),
+    });
+  } catch (error) {
+    // The counts fit, but no placement or no order of steps does: say so in the record, and stay.
+    if (error instanceof InfeasibleError || error instanceof SwitchError) return error.message;
+    throw error;
+  }
+}
+
+function toConsidered({ candidate, score }: Scored): ConsideredCandidate {
+  return {
+    deployment: formatDeployment(candidate.deployment),
+    variant: variantText(candidate),
+    servedShare: candidate.servedShare,
+    utilisation: candidate.utilisation,
+    score,
+    switchSeconds: 0,
+    switchBytes: 0,
+    switchLoss: 0,
+    gainLowerBound: 0,
+  };
+}
+
+export function variantText({ assignment: { variant } }: Candidate): string {
+  if (variant.kind === 'plain') return 'plain';
+  const steps = variant.longerThanTokens.map(
+    (tokens, i) => `>${tokens}: ${(variant.replicaShares[i]! * 100).toFixed(0)} %`,
+  );
+  return `nested ${steps.join(', ')}`;
+}
+
+const merge = (
+  screened: readonly ConsideredCandidate[],
+  duelled: readonly ConsideredCandidate[],
+): ConsideredCandidate[] =>
+  screened.map(
+    (one) => duelled.find((other) => other.deployment === one.deployment && other.variant === one.variant) ?? one,
+  );
+
+/** Ids that no replica had before: the switch's own id and a number. */
+function nextId(switchId: string): () => ReplicaId {
+  let count = 0;
+  return () => replicaId(`${switchId}-r${count++}`);
+}
+
+function kindOfGpu(cluster: Cluster, gpu: number): string {
+  const node = nodeIndexByGpu(cluster)[gpu];
+  return cluster.nodes[node ?? 0]!.gpuKind;
+}
+
+/** One sentence for people. */
+export function describeVerdict(
+  config: ControllerConfig,
+  verdict: Verdict,
+  decision: Decision,
+  observation: Observation,
+): string {
+  const only = config.models.length === 1 ? config.models[0]!.name : undefined;
+  const kind = observation.cluster.nodes[0]?.gpuKind;
+  const text = verdict.chosen
+    ? formatDeployment(verdict.chosen.deployment, {
+        ...(only ? { model: only } : {}),
+        ...(kind ? { gpuKind: kind } : {}),
+      })
+    : 'nothing';
+  if (decision.kind === 'switch') {
+    const { seconds, bytes } = decision.plan;
+    return `switch to ${text} (${(bytes / 1e9).toFixed(0)} GB, ${seconds.toFixed(1)} s): ${verdict.why}`;
+  }
+  return `stay with ${text}: ${verdict.why}`;
+}
