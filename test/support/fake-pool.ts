@@ -32,9 +32,15 @@ export class VirtualClock {
     return this.#now;
   }
 
-  delay(seconds: number): Promise<void> {
-    return new Promise((wake) => {
+  delay(seconds: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(signal?.reason);
+      const wake = () => {
+        signal?.removeEventListener('abort', abort);
+        resolve();
+      };
       this.#timers.push({ at: this.#now + seconds, sequence: this.#sequence++, wake });
+      signal?.addEventListener('abort', abort, { once: true });
       this.#pump();
     });
   }
