@@ -13,11 +13,11 @@ import {
 import { shardBoxes } from '../core/switching/index.ts';
 import type { PoolClock } from '../host/index.ts';
 import type { CreateEngine, EngineInfo, Fill, Inventory, Manifest } from '../wire/index.ts';
+import type { LaunchEngine } from './engine-control.ts';
 import { EventLog } from './event-log.ts';
 import { ManagedEngine } from './managed-engine.ts';
 import { awakeBytesByGpu, MemoryLedger } from './memory-ledger.ts';
 import type { AgentOptions } from './options.ts';
-import type { LaunchEngine } from './running-engine.ts';
 
 const refusal = (code: string, message: string, hint?: string) =>
   new OserveError(code, message, hint === undefined ? {} : { hint });
@@ -172,10 +172,10 @@ export class Agent {
     this.#lost.delete(gpu);
   }
 
-  /** Ends all engines, one after the other. */
+  /** Ends all engines. */
   async close(): Promise<void> {
     this.events.close();
-    for (const engine of this.#engines.values()) await engine.release();
+    await Promise.all([...this.#engines.values()].map((engine) => engine.release()));
     this.#engines.clear();
   }
 
@@ -231,7 +231,7 @@ export class Agent {
   }
 
   #manage(spec: CreateEngine, model: ModelSpec, memory: ReplicaMemory): ManagedEngine {
-    const { engine, costs, speed, host } = this.#options;
+    const { engine, costs, speed, host, profiles } = this.#options;
     return new ManagedEngine({
       spec,
       clock: this.#clock,
@@ -251,6 +251,7 @@ export class Agent {
             engine,
             kvBlocks: memory.kvBlocks,
             maxModelLen: memory.maxModelLen,
+            profiles: profiles.filter((profile) => profile.gpuKind === spec.gpuKind),
             admitting: false,
             epochMs: this.#clock.epochMs,
             speed,

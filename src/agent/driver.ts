@@ -3,22 +3,13 @@
 // back-pressure.
 import type { ReplicaEngine, TokenSink } from '../core/replica/index.ts';
 import type { PoolClock, Timer } from '../host/index.ts';
-import type { EngineMetrics } from './engine-metrics.ts';
+import type { EngineMetrics, RequestTimes } from './engine-metrics.ts';
 
 /** Who gets the tokens of one request: how many there are now, and whether that was the last. */
 export type TokenListener = (generatedTokens: number, finished: boolean) => void;
 
-/** One request in the engine, with its times in emulated seconds. */
-export interface Ticket {
+interface Entry extends RequestTimes {
   readonly handle: number;
-  readonly inputTokens: number;
-  readonly arrivalSeconds: number;
-  generatedTokens: number;
-  firstTokenSeconds: number;
-  lastTokenSeconds: number;
-}
-
-interface Entry extends Ticket {
   readonly listener: TokenListener;
   changed: boolean;
   finished: boolean;

@@ -2,7 +2,6 @@
 // a real one. Seconds are emulated seconds.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { FinishReason } from '../wire/index.ts';
-import type { Ticket } from './driver.ts';
 
 /** What the gauges show; read when they are scraped. */
 export interface EngineGauges {
@@ -10,6 +9,15 @@ export interface EngineGauges {
   readonly waitingCount: number;
   readonly kvUsedShare: number;
   readonly preemptionCount: number;
+}
+
+/** One request in the engine; times in emulated seconds. */
+export interface RequestTimes {
+  readonly inputTokens: number;
+  readonly arrivalSeconds: number;
+  generatedTokens: number;
+  firstTokenSeconds: number;
+  lastTokenSeconds: number;
 }
 
 export interface EngineMetricsOptions {
@@ -102,7 +110,7 @@ export class EngineMetrics {
     this.#eachToken.observe(seconds);
   }
 
-  completed({ inputTokens, arrivalSeconds, firstTokenSeconds, lastTokenSeconds, generatedTokens }: Ticket): void {
+  completed({ inputTokens, arrivalSeconds, firstTokenSeconds, lastTokenSeconds, generatedTokens }: RequestTimes): void {
     this.#request.observe(lastTokenSeconds - arrivalSeconds);
     this.#decode.observe(lastTokenSeconds - firstTokenSeconds);
     this.#promptLength.observe(inputTokens);

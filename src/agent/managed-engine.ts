@@ -5,9 +5,9 @@
 import { EngineError, OserveError, type SwitchCosts } from '../core/domain/index.ts';
 import type { PoolClock } from '../host/index.ts';
 import type { CreateEngine, EngineInfo, EngineState, Fill } from '../wire/index.ts';
+import type { RunningEngine } from './engine-control.ts';
 import type { EventLog } from './event-log.ts';
 import { type MemoryLedger, parkedBytesByGpu } from './memory-ledger.ts';
-import type { RunningEngine } from './running-engine.ts';
 
 /** A call that the state of its engine does not allow. */
 export const wrongState = (message: string, hint: string) => new OserveError('wrong_state', message, { hint });

@@ -1,5 +1,5 @@
 // What an agent and an engine are started with. Both may be processes of their own, so options are plain JSON, checked
-// on arrival; the parts that cannot travel (a step time for tests) are passed beside them.
+// on arrival; what cannot travel (a step time for tests) is passed beside them.
 import { z } from 'zod';
 import {
   DEFAULT_ENGINE_OPTIONS,
@@ -8,6 +8,7 @@ import {
   type ModelSpec,
   type SwitchCosts,
 } from '../core/domain/index.ts';
+import type { Profile } from '../core/replica/index.ts';
 
 const count = z.int().positive();
 const seconds = z.number().nonnegative();
@@ -47,6 +48,12 @@ const switchCostsSchema = z.strictObject({
   parkedBytesPerLayout: z.number().nonnegative(),
 }) satisfies z.ZodType<SwitchCosts>;
 
+/** Fitted step times travel whole, so that an engine process reads no file. */
+const profileSchema = z.custom<Profile>(
+  (value) => typeof value === 'object' && value !== null && 'coefficients' in value && 'gpuKind' in value,
+  'expected a profile (data/profiles/*.json)',
+);
+
 /** The pool's one clock: wall-clock time of emulated second 0, and emulated seconds per real second. */
 const clockFields = { epochMs: z.number(), speed: z.number().positive().default(1) };
 const addressFields = { host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65535).default(0) };
@@ -63,6 +70,8 @@ export const emulatedEngineOptionsSchema = z.strictObject({
   kvBlocks: count,
   /** Longest input + output of one request, tokens. */
   maxModelLen: count,
+  /** How long steps take; may be missing only where a step time is passed beside the options. */
+  profiles: z.array(profileSchema).default([]),
   /** Takes requests from the start; an engine of an agent waits for `admit`. */
   admitting: z.boolean().default(true),
 });
@@ -81,6 +90,8 @@ export const agentOptionsSchema = z.strictObject({
   gpus: z.array(z.strictObject({ gpu: z.int().nonnegative(), gpuKind: z.string().min(1) })).min(1),
   /** Models that engines may be created for. */
   models: z.array(modelSpecSchema).min(1),
+  /** By GPU kind: how long the steps of its engines take. */
+  profiles: z.array(profileSchema).default([]),
   engine: engineOptionsSchema.default({ ...DEFAULT_ENGINE_OPTIONS }),
   costs: switchCostsSchema.default({ ...DEFAULT_SWITCH_COSTS }),
   /** Bytes of each GPU that KV pools leave free for parked layouts; the memory beyond the engines' share is free too. */

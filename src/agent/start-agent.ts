@@ -1,11 +1,10 @@
 // Puts an emulated agent together: engines as children or in this process, and the fleet protocol over HTTP.
-import { ConfigError } from '../core/domain/index.ts';
 import { PoolClock } from '../host/index.ts';
 import { Agent } from './agent.ts';
 import { AgentApi } from './agent-http.ts';
 import { closeServer, listen, urlOf } from './http.ts';
+import { launchProcess, launchShared } from './launch-engine.ts';
 import { type AgentInput, agentOptionsSchema } from './options.ts';
-import { type LaunchEngine, launchProcess, launchShared } from './running-engine.ts';
 import type { EngineParts } from './start-engine.ts';
 
 export interface StartedAgent {
@@ -16,11 +15,12 @@ export interface StartedAgent {
 }
 
 /**
- * @param parts - needed with isolation `shared` only; an engine process brings its own.
+ * @param parts - for engines that share this process; others have nothing but their options.
  */
-export async function startAgent(input: AgentInput, parts?: EngineParts): Promise<StartedAgent> {
+export async function startAgent(input: AgentInput, parts: EngineParts = {}): Promise<StartedAgent> {
   const options = agentOptionsSchema.parse(input);
-  const agent = new Agent(options, new PoolClock(options), launcher());
+  const launch = options.isolation === 'process' ? launchProcess(options.engineEntry) : launchShared(parts);
+  const agent = new Agent(options, new PoolClock(options), launch);
   const server = await listen(new AgentApi(agent, options.token).listener, options.host, options.port);
   return {
     url: urlOf(server),
@@ -30,10 +30,4 @@ export async function startAgent(input: AgentInput, parts?: EngineParts): Promis
       await closeServer(server);
     },
   };
-
-  function launcher(): LaunchEngine {
-    if (options.isolation === 'process') return launchProcess(options.engineEntry);
-    if (!parts) throw new ConfigError('Engines that share the process of their agent need a step time.');
-    return launchShared(parts);
-  }
 }

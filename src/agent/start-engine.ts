@@ -1,14 +1,14 @@
 // Puts an emulated engine together: replica model, driver on the pool's clock, metrics, HTTP. It runs wherever it is
 // started: in a process of its own (src/cli/processes/engine.ts) or in its agent's.
 import type { StepTimeOf } from '../core/domain/index.ts';
-import { ReplicaEngine } from '../core/replica/index.ts';
+import { fittedStepTime, ReplicaEngine } from '../core/replica/index.ts';
 import { PoolClock } from '../host/index.ts';
 import { EngineDriver } from './driver.ts';
+import type { EngineControl, EngineLoad } from './engine-control.ts';
 import { EngineApi } from './engine-http.ts';
 import { EngineMetrics } from './engine-metrics.ts';
 import { closeServer, listen, urlOf } from './http.ts';
 import { type EmulatedEngineInput, emulatedEngineOptionsSchema } from './options.ts';
-import type { EngineControl, EngineLoad } from './running-engine.ts';
 
 export interface StartedEngine {
   readonly url: string;
@@ -19,13 +19,15 @@ export interface StartedEngine {
 
 /** What cannot travel as JSON. */
 export interface EngineParts {
-  /** How long steps take; the fitted profile in a pool. */
-  readonly stepTimeOf: StepTimeOf;
+  /** How long steps take, in place of the fitted profiles of the options. */
+  readonly stepTimeOf?: StepTimeOf;
 }
 
-export async function startEngine(input: EmulatedEngineInput, { stepTimeOf }: EngineParts): Promise<StartedEngine> {
+/** @throws {@link ConfigError} when the address is taken, or no profile is there for the GPU kind. */
+export async function startEngine(input: EmulatedEngineInput, parts: EngineParts = {}): Promise<StartedEngine> {
   const options = emulatedEngineOptionsSchema.parse(input);
   const { id, model, gpuKind, strategy, engine, kvBlocks, maxModelLen, speed } = options;
+  const stepTimeOf = parts.stepTimeOf ?? fittedStepTime(options.profiles, [model]);
   const replica = new ReplicaEngine({
     stepTime: stepTimeOf({ model: model.name, gpuKind, strategy }, id),
     pipelineParallel: strategy.pipelineParallel,

@@ -1,36 +1,9 @@
-// An engine that runs, as its agent sees it: in the agent's own process, or in a child that is asked over IPC.
+// The two ways to run an engine: in the agent's own process, or in a child that is asked over IPC.
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { EngineError } from '../core/domain/index.ts';
-import type { EmulatedEngineOptions } from './options.ts';
+import type { EngineCall, EngineMessage, LaunchEngine } from './engine-control.ts';
 import { type EngineParts, startEngine } from './start-engine.ts';
-
-export interface EngineLoad {
-  readonly runningCount: number;
-  readonly waitingCount: number;
-  /** Share of the KV blocks in use, 0..1. */
-  readonly kvUsedShare: number;
-}
-
-/** What an agent may ask of its engine, wherever that runs. */
-export interface EngineControl {
-  load(): Promise<EngineLoad>;
-  /** Whether new requests are let in; others get 503. Running requests go on. */
-  setAdmitting(admitting: boolean): Promise<void>;
-  /** Ends all requests; their streams say `abort`. */
-  abortAll(): Promise<void>;
-}
-
-export interface RunningEngine extends EngineControl {
-  readonly url: string;
-  /** Null where the engine shares its agent's process. */
-  readonly pid: number | null;
-  /** Ends the engine; `gone` is then called by nobody. */
-  stop(): Promise<void>;
-}
-
-/** `gone` is called once when the engine ends without having been asked to. */
-export type LaunchEngine = (options: EmulatedEngineOptions, gone: (why: string) => void) => Promise<RunningEngine>;
 
 /** Starts engines in this very process. */
 export const launchShared =
@@ -39,25 +12,6 @@ export const launchShared =
     const { url, control, close } = await startEngine(options, parts);
     return { ...control, url, pid: null, stop: close };
   };
-
-/** Agent to engine process, and back. */
-interface EngineCall {
-  readonly call: number;
-  readonly method: keyof EngineControl;
-  readonly value?: unknown;
-}
-type EngineMessage =
-  | { readonly kind: 'ready'; readonly url: string }
-  | { readonly kind: 'failed'; readonly message: string }
-  | { readonly kind: 'answer'; readonly call: number; readonly value?: unknown };
-
-/** In an engine process: answers the agent's calls. */
-export function serveEngineCalls(control: EngineControl, channel: NodeJS.Process): void {
-  channel.on('message', async ({ call, method, value }: EngineCall) => {
-    const answer = await (method === 'setAdmitting' ? control.setAdmitting(value === true) : control[method]());
-    channel.send?.({ kind: 'answer', call, value: answer } satisfies EngineMessage);
-  });
-}
 
 /** After SIGTERM an engine has this long, real milliseconds, before it is killed. */
 const STOP_GRACE_MS = 2000;
