@@ -7,7 +7,8 @@ module.exports = {
       name: 'no-cycles',
       severity: 'error',
       from: { path: '^src/' },
-      to: { circular: true },
+      // Two files of one folder may know each other's types; a circle of values has no right order to load in.
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
     },
     {
       name: 'domain-and-math-import-nothing-of-ours',

@@ -69,12 +69,7 @@ export function reportError(error: unknown, debug: boolean, write: (text: string
  * @returns the exit code: 0 only on success.
  */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that went away (`| head`) is no error: stop quietly, and let stderr fail in silence.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
-  process.stderr.on('error', () => {});
+  surviveClosedPipes();
   try {
     const only = argv.find((argument) => !argument.startsWith('-')) ?? null;
     const program = await createProgram(argv[0] === 'help' ? null : only);
@@ -86,4 +81,17 @@ export async function main(argv: readonly string[]): Promise<number> {
     reportError(error, argv.includes('--debug'), (text) => process.stderr.write(text));
     return 1;
   }
+}
+
+let pipesAreWatched = false;
+
+/** A reader that went away (`| head`) is no error: stop quietly, and let stderr fail in silence. */
+function surviveClosedPipes(): void {
+  if (pipesAreWatched) return;
+  pipesAreWatched = true;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  process.stderr.on('error', () => {});
 }
