@@ -189,6 +189,11 @@ const switchingSchema = z.strictObject({
     'Longest that running requests may drain before they are moved.',
     's',
   ),
+  drainDeadlineSeconds: field(
+    seconds().default(60),
+    'Longest that requests which cannot be moved may drain; then they end with a retryable error.',
+    's',
+  ),
   wakeSeconds: field(seconds().default(DEFAULT_SWITCH_COSTS.wakeSeconds), 'Waking a parked layout.', 's'),
   parkSeconds: field(seconds().default(DEFAULT_SWITCH_COSTS.parkSeconds), 'Parking a serving engine.', 's'),
   newProcessSeconds: field(

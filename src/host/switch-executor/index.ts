@@ -5,3 +5,4 @@ export {
   type SwitchExecutorOptions,
   type SwitchJournal,
 } from './switch-executor.ts';
+export { type SwitchLine, switchLine } from './switch-line.ts';

@@ -58,9 +58,12 @@ export class SwitchExecutor implements SwitchRunner {
   #running: { readonly plan: SwitchPlan; readonly gpus: ReadonlySet<number>; readonly ended: Promise<void> } | null =
     null;
   #ended: Observation['switchEnded'] = null;
+  /** No switch of this pool was made by a process before this one. */
+  readonly #isFirst: boolean;
 
   constructor(options: SwitchExecutorOptions) {
     this.#options = options;
+    this.#isFirst = options.journal.lastSwitch() === null;
   }
 
   get current(): string | null {
@@ -82,12 +85,14 @@ export class SwitchExecutor implements SwitchRunner {
     await this.#running?.ended;
   }
 
-  start(plan: SwitchPlan, routing: RoutingTable): void {
+  start(planned: SwitchPlan, routing: RoutingTable): void {
     if (this.#running) {
-      throw new SwitchError(`Switch ${plan.id} cannot start: ${this.#running.plan.id} is still under way.`);
+      throw new SwitchError(`Switch ${planned.id} cannot start: ${this.#running.plan.id} is still under way.`);
     }
-    const execution = new SwitchExecution(plan);
     const startedAtSeconds = this.#options.nowSeconds();
+    // A controller that was restarted counts its switches from 1 again; the journal wants each id once.
+    const plan = this.#isFirst ? planned : { ...planned, id: `${planned.id}@${Math.floor(startedAtSeconds)}` };
+    const execution = new SwitchExecution(plan);
     try {
       this.#options.journal.switchStep({ state: execution.toJSON(), atSeconds: startedAtSeconds, note: 'planned' });
     } catch (error) {
