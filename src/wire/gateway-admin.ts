@@ -2,7 +2,7 @@
 //
 //   PUT  /admin/v1/routing                 RoutingUpdate → { version }       replaces table and replica list at once
 //   POST /admin/v1/replicas/ID/evacuate    Evacuate → Evacuated              cuts what can go on elsewhere, or waits
-//   GET  /admin/v1/observation?after=N     → GatewayObservation              what came and ended since cursor N
+//   GET  /admin/v1/observation?after=N&incarnation=I → GatewayObservation    what came and ended since cursor N (of I)
 //   GET  /admin/v1/status                  → GatewayStatus
 import { z } from 'zod';
 import type { Assignment, FinishedRequest, RequestView, WorkloadModel } from '../core/domain/index.ts';

@@ -241,8 +241,9 @@ export class FakeGateway implements GatewayPort {
     return { runningCount: (this.movable.get(id) ?? 0) + (this.fixed.get(id) ?? 0), movedCount: moved };
   }
 
-  async observation(after: number): Promise<GatewayObservation> {
+  async observation(cursor: number, incarnation: string | null): Promise<GatewayObservation> {
     this.#answerable();
+    const after = incarnation === null || incarnation === this.incarnation ? cursor : 0;
     this.cursorsAsked.push(after);
     return {
       incarnation: this.incarnation,

@@ -8,7 +8,11 @@ export interface GatewayPort {
   putRouting(update: RoutingUpdate): Promise<{ readonly version: number }>;
   /** `cut`: streams that can be continued exactly go on elsewhere at once. `wait`: only tells how many still run. */
   evacuate(replicaId: string, mode: 'wait' | 'cut'): Promise<Evacuated>;
-  observation(after: number): Promise<GatewayObservation>;
+  /**
+   * @param after - cursor of the last answer, 0 for none.
+   * @param incarnation - whose cursor it is: another process starts from the beginning.
+   */
+  observation(after: number, incarnation: string | null): Promise<GatewayObservation>;
   status(): Promise<GatewayStatus>;
 }
 
@@ -74,8 +78,10 @@ export class GatewayAdminClient implements GatewayPort {
     });
   }
 
-  observation(after: number): Promise<GatewayObservation> {
-    return this.#http.call({ method: 'GET', path: `/admin/v1/observation?after=${after}`, answer: observationSchema });
+  observation(after: number, incarnation: string | null): Promise<GatewayObservation> {
+    const whose = incarnation === null ? '' : `&incarnation=${encodeURIComponent(incarnation)}`;
+    const path = `/admin/v1/observation?after=${after}${whose}`;
+    return this.#http.call({ method: 'GET', path, answer: observationSchema });
   }
 
   status(): Promise<GatewayStatus> {

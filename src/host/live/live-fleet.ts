@@ -109,10 +109,9 @@ export class LiveFleet implements Fleet {
     const { gateway, publisher, onTrouble } = this.#options;
     const versionAsked = publisher.version;
     try {
-      let seen = await gateway.observation(this.#cursor);
+      const seen = await gateway.observation(this.#cursor, this.#incarnation);
       if (this.#incarnation !== null && seen.incarnation !== this.#incarnation) {
-        // Another process: our cursor means nothing to it, and it may have an older routing or none.
-        if (this.#cursor > 0) seen = await gateway.observation(0);
+        // Another process: it may have an older routing, or none.
         publisher.gatewayForgot(seen.routingVersion);
       } else if (seen.routingVersion !== versionAsked && publisher.version === versionAsked) {
         publisher.gatewayForgot(seen.routingVersion);
