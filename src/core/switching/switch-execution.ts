@@ -55,7 +55,11 @@ export class SwitchExecution {
     this.#steps = [...(journalled?.steps ?? plan.steps)];
     this.#states = this.#steps.map(() => 'pending');
     this.#conditions = new Map();
-    for (const { id } of plan.leaving) this.#conditions.set(id, 'serving');
+    for (const { id } of plan.leaving) {
+      // A replica that is not to be drained is dead already (its GPU is lost).
+      const lives = plan.steps.some(({ replica, action }) => replica === id && action === 'drain');
+      this.#conditions.set(id, lives ? 'serving' : 'absent');
+    }
     for (const { replica, rung } of plan.arriving) {
       this.#conditions.set(replica.id, rung === 'wake' || rung === 'parked-fill' ? 'parked' : 'absent');
     }
