@@ -2,8 +2,12 @@ import { defineConfig } from 'vitest/config';
 
 // Three projects: `unit` runs on virtual time, `tidy` checks the house rules, `e2e` starts real processes. `e2e` comes
 // last and alone, so that nothing else is measured against its clocks.
+const report = process.env.OSERVE_TEST_REPORT;
+
 export default defineConfig({
   test: {
+    // With OSERVE_TEST_REPORT=FILE also a JSON report, whatever command started the tests: CI counts from it.
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       {
         test: {

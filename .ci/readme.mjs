@@ -1,0 +1,25 @@
+// The two commands of README.md, exactly as written there: the first two lines of shell code blocks that begin with
+// `npm install`.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** @returns {{ start: string, test: string }} */
+export function readmeCommands(folder) {
+  const text = readFileSync(join(folder, 'README.md'), 'utf8');
+  const blocks = [...text.matchAll(/```(?:sh|bash|console|shell)?\n([\s\S]*?)```/g)].map((match) => match[1]);
+  const lines = blocks
+    .flatMap((block) => block.split('\n'))
+    .map((line) =>
+      line
+        .replace(/^\$ /, '')
+        .replace(/\s+#.*$/, '')
+        .trim(),
+    );
+  const [start, test] = lines.filter((line) => line.startsWith('npm install'));
+  if (!start?.includes('npm start') || !test?.includes('npm test')) {
+    throw new Error(
+      `README.md must name "npm install && npm start" first and "npm install && npm test" second; found: ${start}, ${test}`,
+    );
+  }
+  return { start, test };
+}
