@@ -54,15 +54,7 @@ export class SwitchExecution {
     this.plan = plan;
     this.#steps = [...(journalled?.steps ?? plan.steps)];
     this.#states = this.#steps.map(() => 'pending');
-    this.#conditions = new Map();
-    for (const { id } of plan.leaving) {
-      // A replica that is not to be drained is dead already (its GPU is lost).
-      const lives = plan.steps.some(({ replica, action }) => replica === id && action === 'drain');
-      this.#conditions.set(id, lives ? 'serving' : 'absent');
-    }
-    for (const { replica, rung } of plan.arriving) {
-      this.#conditions.set(replica.id, rung === 'wake' || rung === 'parked-fill' ? 'parked' : 'absent');
-    }
+    this.#conditions = initialConditions(plan);
     if (journalled) this.#continueFrom(journalled);
     this.#settle();
   }
@@ -205,16 +197,18 @@ export class SwitchExecution {
   /** Replicas of the components in which something was started and something is not done. */
   #halfWay(): { leaving: PlacedReplica[]; arriving: PlacedReplica[] }[] {
     const arriving = this.plan.arriving.map(({ replica }) => replica);
-    const stateOf = (replicas: readonly PlacedReplica[]) =>
-      this.plan.steps.flatMap(({ replica }, i) => (replicas.some(({ id }) => id === replica) ? [this.#states[i]] : []));
+    const initial = initialConditions(this.plan);
     return componentsOf(this.plan.leaving, arriving)
       .map((component) => ({
         leaving: component.leaving.map((i) => this.plan.leaving[i]!),
         arriving: component.arriving.map((i) => arriving[i]!),
       }))
       .filter((component) => {
-        const states = stateOf([...component.leaving, ...component.arriving]);
-        return states.some((state) => state !== 'skipped') && states.some((state) => state !== 'done');
+        const ids = new Set([...component.leaving, ...component.arriving].map(({ id }) => id));
+        const states = this.plan.steps.flatMap(({ replica }, i) => (ids.has(replica) ? [this.#states[i]] : []));
+        // A step that ran during a crash counts as not started, but its replica may be elsewhere already.
+        const touched = [...ids].some((id) => this.#conditions.get(id) !== initial.get(id));
+        return (touched || states.some((state) => state !== 'skipped')) && states.some((state) => state !== 'done');
       });
   }
 
@@ -251,6 +245,19 @@ export class SwitchExecution {
       if (step.after.includes(index)) this.#steps[i] = { ...step, after: [...step.after, last] };
     }
   }
+}
+
+function initialConditions(plan: SwitchPlan): Map<string, ReplicaCondition> {
+  const conditions = new Map<string, ReplicaCondition>();
+  for (const { id } of plan.leaving) {
+    // A replica that is not to be drained is dead already (its GPU is lost).
+    const lives = plan.steps.some(({ replica, action }) => replica === id && action === 'drain');
+    conditions.set(id, lives ? 'serving' : 'absent');
+  }
+  for (const { replica, rung } of plan.arriving) {
+    conditions.set(replica.id, rung === 'wake' || rung === 'parked-fill' ? 'parked' : 'absent');
+  }
+  return conditions;
 }
 
 function conditionDuring(action: SwitchStep['action'], before: ReplicaCondition): ReplicaCondition {
