@@ -53,6 +53,8 @@ export interface ControllerConfig {
   readonly horizonWindows: number;
   /** How many deployments the twin compares. */
   readonly candidateCount: number;
+  /** Longest pipeline considered; default 8. */
+  readonly maxPipelineParallel?: number;
   readonly stepTimeOf: StepTimeOf;
   readonly profileVersion: string;
   readonly seed: number;

@@ -29,7 +29,7 @@ import {
 import { random as makeRandom } from '../math/index.ts';
 import { ArrivalCounter, fitWorkload, hasDrifted, refreshWorkload } from '../workload/index.ts';
 import type { ControllerConfig } from './config.ts';
-import { forecastRates } from './forecast-rates.ts';
+import { forecastWindows } from './forecast-rates.ts';
 import { type Candidate, Planner } from './planner.ts';
 import { priorWorkload } from './prior.ts';
 import { describeVerdict, judge, type Verdict } from './verdict.ts';
@@ -87,7 +87,7 @@ class OserveController implements Controller {
     const { atSeconds } = observation;
     const refitted = this.#refit();
     const counts = this.#counter.countsByWindow(this.#config.windowSeconds, atSeconds, this.#workload, HISTORY_WINDOWS);
-    this.#forecast = forecastRates(this.#config, this.#workload, counts, atSeconds);
+    this.#forecast = forecastWindows(this.#config, this.#workload, counts, atSeconds);
     const current = inDeployment(observation);
     const random = this.#random.fork(`tick ${this.#tick}`);
     const next = this.#forecast.arrivalRate[0] ?? [];

@@ -10,6 +10,7 @@ import {
   formatDeployment,
   gpuKind,
   gpusOf,
+  InfeasibleError,
   type PlacedDeployment,
   type ReplicaClass,
   type RoutingVariant,
@@ -18,7 +19,17 @@ import {
   type WorkloadModel,
 } from '../domain/index.ts';
 import { nestedVariants, type PromptSample } from '../routing/index.ts';
-import { assign, candidateClasses, deploymentOf, searchDeployments, usableNodes } from '../schedule/index.ts';
+import {
+  assign,
+  type CandidateDeployment,
+  candidateClasses,
+  deploymentOf,
+  type SearchResult,
+  type SearchSolver,
+  searchDeployments,
+  type UsableNode,
+  usableNodes,
+} from '../schedule/index.ts';
 import type { ControllerConfig } from './config.ts';
 import { modelOf, ServiceRates } from './rates.ts';
 
@@ -46,8 +57,10 @@ export interface ProposalRequest {
   readonly current: PlacedDeployment;
   readonly previous: Assignment | null;
   readonly budgetNodes: number;
+  readonly solver?: SearchSolver;
 }
 
+const FEWER_GPU_SHARES = [0.75, 0.5, 0.375, 0.25] as const;
 const PLAIN: RoutingVariant = { kind: 'plain' };
 
 export class Planner {
@@ -65,21 +78,25 @@ export class Planner {
     const rates = peakRates(forecast);
     const classes = this.#classes(cluster, present);
     const serviceRate = this.#rates.matrix(classes, workload.types);
-    const found = searchDeployments(
-      {
-        classes,
-        nodes: usableNodes(cluster, lostGpus),
-        arrivalRate: rates,
-        serviceRate,
-        holdsFullLength: classes.map((replicaClass) => this.#holdsFullLength(replicaClass)),
-        limits: this.#config.limits ?? {},
-        pinnedCounts: classes.map((replicaClass) => countIn(this.#config.pinned ?? [], replicaClass)),
-        previousCounts: classes.map((replicaClass) => countIn(present, replicaClass)),
-      },
-      { searchNodes: request.budgetNodes, candidateCount: this.#config.candidateCount },
-    );
+    const nodes = usableNodes(cluster, lostGpus);
+    const search = (usable: readonly UsableNode[], candidateCount: number): SearchResult =>
+      searchDeployments(
+        {
+          classes,
+          nodes: usable,
+          arrivalRate: rates,
+          serviceRate,
+          holdsFullLength: classes.map((replicaClass) => this.#holdsFullLength(replicaClass)),
+          limits: this.#config.limits ?? {},
+          pinnedCounts: classes.map((replicaClass) => countIn(this.#config.pinned ?? [], replicaClass)),
+          previousCounts: classes.map((replicaClass) => countIn(present, replicaClass)),
+        },
+        { searchNodes: request.budgetNodes, candidateCount, ...(request.solver ? { solver: request.solver } : {}) },
+      );
+    const found = search(nodes, this.#config.candidateCount);
+    const fewer = this.#config.objective === 'gpus' ? onFewerGpus(nodes, (usable) => search(usable, 2)) : [];
     const presentText = formatDeployment(present);
-    const moves = found.candidates
+    const moves = [...found.candidates, ...fewer]
       .map(({ counts }) => deploymentOf(classes, counts))
       .filter((deployment) => formatDeployment(deployment) !== presentText)
       .flatMap((deployment) => this.#variants(workload, rates, deployment, previous));
@@ -146,15 +163,13 @@ export class Planner {
   }
 
   #classes(cluster: Cluster, present: Deployment): ReplicaClass[] {
-    const { models, engine, parkedLayouts, onlyParkedLayouts, costs } = this.#config;
+    const { models, engine, parkedLayouts, onlyParkedLayouts, costs, maxPipelineParallel } = this.#config;
     const parked = new Set(
       parkedLayouts.map(({ model, strategy }) => `${model} ${strategy.tensorParallel} ${strategy.pipelineParallel}`),
     );
-    const classes = candidateClasses({
-      models,
-      cluster,
-      engine,
+    const classes = candidateClasses(models, cluster, engine, {
       parkedBytes: parkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
+      ...(maxPipelineParallel === undefined ? {} : { pipelineParallel: powersUpTo(maxPipelineParallel) }),
     }).filter(
       ({ model, strategy }) =>
         !onlyParkedLayouts || parked.has(`${model} ${strategy.tensorParallel} ${strategy.pipelineParallel}`),
@@ -193,6 +208,32 @@ export class Planner {
     return samples;
   }
 }
+
+/** Deployments for parts of the cluster, for those who pay by the GPU. */
+function onFewerGpus(
+  nodes: readonly UsableNode[],
+  search: (usable: readonly UsableNode[]) => SearchResult,
+): readonly CandidateDeployment[] {
+  const total = nodes.reduce((all, node) => all + node.usableCount, 0);
+  return FEWER_GPU_SHARES.flatMap((share) => {
+    let left = Math.round(total * share);
+    const usable = nodes.map((node) => {
+      const usableCount = Math.min(left, node.usableCount);
+      left -= usableCount;
+      return { ...node, usableCount };
+    });
+    try {
+      return search(usable).candidates.filter(
+        ({ counts, origin }) => origin !== 'previous' && counts.some((n) => n > 0),
+      );
+    } catch (error) {
+      if (error instanceof InfeasibleError) return []; // so few GPUs do not hold every model
+      throw error;
+    }
+  });
+}
+
+const powersUpTo = (most: number): number[] => [1, 2, 4, 8, 16].filter((size) => size <= most);
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 

@@ -1,0 +1,85 @@
+// One plan from rates, without a twin: what the exact search proposes and how the types would be split.
+import { type Assignment, type Cluster, classKey, type Deployment, type WorkloadModel } from '../domain/index.ts';
+import {
+  assign,
+  candidateClasses,
+  deploymentOf,
+  type SearchSolver,
+  searchDeployments,
+  usableNodes,
+} from '../schedule/index.ts';
+import type { ControllerConfig } from './config.ts';
+import { ServiceRates } from './rates.ts';
+
+export interface StaticPlan {
+  readonly deployment: Deployment;
+  readonly assignment: Assignment;
+  /** Smallest served share over types, 0..1. */
+  readonly servedShare: number;
+  readonly utilisation: number;
+  /** How many times the given rates the deployment carries; proven bound; relative gap. For the linear share model. */
+  readonly value: number;
+  readonly upperBound: number;
+  readonly gap: number;
+  readonly nodes: number;
+}
+
+export interface PlanRequest {
+  readonly config: Pick<ControllerConfig, 'models' | 'engine' | 'stepTimeOf' | 'limits' | 'maxPipelineParallel'>;
+  readonly cluster: Cluster;
+  readonly workload: WorkloadModel;
+  /** requests/s by type. */
+  readonly arrivalRate: readonly number[];
+  readonly solver: SearchSolver;
+  readonly method: 'exact' | 'preflow-push';
+  readonly searchNodes: number;
+}
+
+/** @throws InfeasibleError when some type with arrivals fits on no replica. */
+export function planOnce({
+  config,
+  cluster,
+  workload,
+  arrivalRate,
+  solver,
+  method,
+  searchNodes,
+}: PlanRequest): StaticPlan {
+  const classes = candidateClasses(config.models, cluster, config.engine);
+  const serviceRate = new ServiceRates(config).matrix(classes, workload.types);
+  const found = searchDeployments(
+    {
+      classes,
+      nodes: usableNodes(cluster),
+      arrivalRate,
+      serviceRate,
+      holdsFullLength: classes.map((_, k) =>
+        workload.types.every((_, j) => arrivalRate[j] === 0 || serviceRate[k * workload.types.length + j]! > 0),
+      ),
+      limits: config.limits ?? {},
+    },
+    { searchNodes, solver },
+  );
+  const deployment = deploymentOf(classes, found.best);
+  const result = assign({
+    arrivalRate,
+    serviceRate: new ServiceRates(config).matrix(deployment, workload.types),
+    counts: deployment.map((group) => group.count),
+    method,
+  });
+  return {
+    deployment,
+    assignment: {
+      typeIds: workload.types.map((type) => type.id),
+      classKeys: deployment.map(classKey),
+      share: result.share,
+      variant: { kind: 'plain' },
+    },
+    servedShare: result.servedShare,
+    utilisation: result.utilisation,
+    value: found.value,
+    upperBound: found.upperBound,
+    gap: found.gap,
+    nodes: found.nodes,
+  };
+}
