@@ -123,8 +123,8 @@ class Search {
   /** Goes down from the node that the solver stands at, leaving the worse child open at each step. */
   #follow(): void {
     for (;;) {
-      if (this.#solver.objective <= this.#threshold()) return;
       if (this.#nodes % ROUND_EVERY === 0) this.#tryRounding();
+      if (this.#solver.objective <= this.#threshold()) return;
       this.#tightenByReducedGain();
       const place = this.#fractional();
       const mayGoOn = place >= 0 ? this.#branch(place) : this.#leaf();

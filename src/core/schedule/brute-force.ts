@@ -5,21 +5,20 @@ import type { FoundDeployment } from './deployment-rounding.ts';
 import type { DeploymentSpace } from './deployment-space.ts';
 import type { DeploymentValue } from './deployment-value.ts';
 
-/** Deployments looked at before it is called too large; some seconds. */
-const MOST_DEPLOYMENTS = 200_000;
+/** More deployments than this are refused: some seconds at most. */
+const MOST_DEPLOYMENTS = 1_000_000;
 
 export function bruteForce(
   space: DeploymentSpace,
   value: DeploymentValue,
   pool: CandidatePool,
 ): { best: FoundDeployment; nodes: number } {
+  refuseTooMany(space);
   const counts = space.lower.slice();
   let best: FoundDeployment | null = null;
   let nodes = 0;
-  let visited = 0;
 
   const visit = (k: number): void => {
-    if (++visited > 20 * MOST_DEPLOYMENTS || nodes > MOST_DEPLOYMENTS) refuse(space);
     if (k === space.classCount) {
       if (!space.isAllowed(counts) || canGrow(space, counts)) return;
       nodes++;
@@ -63,11 +62,27 @@ function canGrow(space: DeploymentSpace, counts: Int32Array): boolean {
   return false;
 }
 
-function refuse(space: DeploymentSpace): never {
-  const usable = space.problem.nodes.reduce((sum, node) => sum + node.usableCount, 0);
+/** Counts the ways to spend the GPUs of each kind, small remainders included, without listing them. */
+function refuseTooMany(space: DeploymentSpace): void {
+  const { classes, nodes } = space.problem;
+  let deployments = 1;
+  for (const kind of new Set(classes.map(({ gpuKind }) => gpuKind))) {
+    const usable = nodes.reduce((sum, node) => (node.gpuKind === kind ? sum + node.usableCount : sum), 0);
+    // ways[n]: choices of counts that spend exactly n GPUs.
+    const ways = new Float64Array(usable + 1);
+    ways[0] = 1;
+    classes.forEach(({ gpuKind }, k) => {
+      if (gpuKind !== kind) return;
+      const g = space.gpus[k]!;
+      for (let n = g; n <= usable; n++) ways[n] = ways[n]! + ways[n - g]!;
+    });
+    deployments *= ways.reduce((sum, value) => sum + value, 0);
+  }
+  if (deployments <= MOST_DEPLOYMENTS) return;
+  const usable = nodes.reduce((sum, node) => sum + node.usableCount, 0);
   throw new OserveError(
     'search_too_large',
-    `Brute force over ${space.classCount} kinds of replica on ${usable} GPUs means more than ${MOST_DEPLOYMENTS} deployments.`,
+    `Brute force over ${space.classCount} kinds of replica on ${usable} GPUs means ${deployments.toExponential(1)} deployments; at most ${MOST_DEPLOYMENTS} are tried.`,
     { hint: 'Use the solver "exact": it proves the same optimum.' },
   );
 }

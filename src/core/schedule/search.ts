@@ -94,10 +94,14 @@ function exact(
     best: Array.from(better),
     value: reached,
     upperBound,
-    gap: reached > 0 ? upperBound / reached - 1 : Number.POSITIVE_INFINITY,
+    gap: relativeGap(upperBound, reached),
     nodes: result.nodes,
   };
 }
+
+/** Upper bound over value − 1; 0 when nothing can serve all types and that is proven. */
+const relativeGap = (upperBound: number, value: number): number =>
+  upperBound <= value ? 0 : value > 0 ? upperBound / value - 1 : Number.POSITIVE_INFINITY;
 
 /** The first deployment that has what it must have, when the budget did not last for more. */
 function anyAllowed(space: DeploymentSpace, value: DeploymentValue): Int32Array {
