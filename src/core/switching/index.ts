@@ -1,7 +1,7 @@
 // From one deployment to the next: where new replicas go, which bytes move, in which order, and the state machine that
 // carries it out.
 export { placeDeployment, replicaIdGenerator } from './placement.ts';
-export { planSwitch, secondsFromFirstDrain } from './plan-switch.ts';
+export { planSwitch, schedule, secondsFromFirstDrain } from './plan-switch.ts';
 export { type Box, shardBoxes } from './shards.ts';
 export * from './switch-execution.ts';
 export * from './switch-request.ts';

@@ -89,6 +89,7 @@ class Planner {
     this.#shards = new ShardBook(models);
     this.#memory = new MemoryCheck(cluster, this.#shards, engine, costs, request.parkedReserveBytes ?? 0);
     this.#lost = new Set(request.lostGpus ?? []);
+    for (const replica of from) this.#memory.checkAlone(replica);
     this.#to = request.to.map((replica) => this.#asItStands(replica));
     const stays = (replica: PlacedReplica) =>
       from.some((old) => old.id === replica.id && sameLayout(old, replica)) && !this.#isLost(replica);
@@ -431,17 +432,22 @@ class Planner {
   }
 }
 
+/** When each step is expected to start and end, seconds from the start of the switch. */
+export function schedule(steps: readonly SwitchStep[]): { readonly start: number; readonly end: number }[] {
+  const times: { start: number; end: number }[] = [];
+  for (const { seconds, after } of steps) {
+    const start = after.reduce((latest, index) => Math.max(latest, times[index]!.end), 0);
+    times.push({ start, end: start + seconds });
+  }
+  return times;
+}
+
 /** Expected seconds from the first drain (or, without one, from the start) to the end of the last admit. */
 export function secondsFromFirstDrain(steps: readonly SwitchStep[]): number {
-  const ends: number[] = [];
-  let first = Number.POSITIVE_INFINITY;
-  let last = 0;
-  steps.forEach(({ action, seconds, after }) => {
-    const start = after.reduce((latest, index) => Math.max(latest, ends[index]!), 0);
-    ends.push(start + seconds);
-    if (action === 'drain') first = Math.min(first, start);
-    if (action === 'admit') last = Math.max(last, start + seconds);
-  });
-  if (last === 0) return ends.reduce((latest, end) => Math.max(latest, end), 0); // nothing comes, replicas only go
-  return last - Math.min(first, last);
+  const times = schedule(steps);
+  const starts = steps.flatMap(({ action }, i) => (action === 'drain' ? [times[i]!.start] : []));
+  const admits = steps.flatMap(({ action }, i) => (action === 'admit' ? [times[i]!.end] : []));
+  // Where nothing arrives, replicas only go: to the end of the last step.
+  const end = Math.max(0, ...(admits.length > 0 ? admits : times.map((time) => time.end)));
+  return end - Math.min(end, ...(starts.length > 0 ? starts : [0]));
 }
