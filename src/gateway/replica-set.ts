@@ -20,7 +20,8 @@ export interface ReplicaSetOptions {
   readonly onAvailable: () => void;
 }
 
-/** Real milliseconds between probes of a dead engine: 25 at first, doubling to this. */
+/** Real milliseconds between probes of a dead engine, doubling. */
+const SHORTEST_PROBE_MS = 25;
 const LONGEST_PROBE_MS = 2000;
 const PROBE_TIMEOUT_MS = 2000;
 
@@ -195,7 +196,7 @@ export class ReplicaSet<Guest extends ReplicaGuest> {
       replica.recovered();
       this.#options.onAvailable();
     } else {
-      const waitMs = Math.min(LONGEST_PROBE_MS, 2 * waitedMs);
+      const waitMs = Math.min(LONGEST_PROBE_MS, Math.max(SHORTEST_PROBE_MS, 2 * waitedMs));
       this.#later(waitMs, () => void this.#probe(replica, waitMs));
     }
   }

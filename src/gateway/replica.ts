@@ -77,9 +77,10 @@ export class Replica<Guest extends ReplicaGuest = ReplicaGuest> {
     this.#failures++;
     if (this.#probing) return null;
     if (kind === 'status' && this.#failures < TOLERATED_ERRORS) return null;
-    const base = kind === 'connection' ? 25 : 250;
     this.#probing = true;
-    return Math.min(LONGEST_PENALTY_MS, base * 2 ** (this.#failures - 1));
+    // A single broken connection may be one request's bad luck: ask at once. Repeated ones are worth less and less.
+    if (kind === 'connection') return this.#failures === 1 ? 0 : Math.min(LONGEST_PENALTY_MS, 25 * 2 ** this.#failures);
+    return Math.min(LONGEST_PENALTY_MS, 250 * 2 ** (this.#failures - TOLERATED_ERRORS));
   }
 
   recovered(): void {
