@@ -1,9 +1,9 @@
-// The two commands of README.md, exactly as written there: the first two lines of shell code blocks that begin with
-// `npm install`.
+// The commands of README.md, exactly as written there: the first two lines of shell code blocks that begin with
+// `npm install`, and the first `curl`.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** @returns {{ start: string, test: string }} */
+/** @returns {{ start: string, test: string, curl: string }} */
 export function readmeCommands(folder) {
   const text = readFileSync(join(folder, 'README.md'), 'utf8');
   const blocks = [...text.matchAll(/```(?:sh|bash|console|shell)?\n([\s\S]*?)```/g)].map((match) => match[1]);
@@ -21,5 +21,7 @@ export function readmeCommands(folder) {
       `README.md must name "npm install && npm start" first and "npm install && npm test" second; found: ${start}, ${test}`,
     );
   }
-  return { start, test };
+  const curl = blocks.find((block) => block.startsWith('curl '));
+  if (!curl) throw new Error('README.md must have a code block with a curl command.');
+  return { start, test, curl };
 }

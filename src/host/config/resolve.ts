@@ -93,6 +93,9 @@ export interface ParkedPlace {
   readonly gpus: readonly number[];
 }
 
+const TENSOR_PARALLEL = [8, 4, 2, 1] as const;
+/** Replicas that hold less are not worth their GPUs; the search for deployments draws the same line. */
+const LEAST_MODEL_LEN = 2048;
 const LAYOUT = /^(?:([^:]+):)?TP(\d+)(?:PP(\d+))?$/i;
 
 /** The layouts of `switching.parkedLayouts`; with null the tensor-parallel ones that fit into a node and hold weights. */
@@ -100,11 +103,12 @@ function parkedStrategies(config: Config, cluster: Cluster, models: readonly Con
   const { parkedLayouts } = config.switching;
   if (parkedLayouts === null) {
     const largest = Math.max(...cluster.nodes.map((node) => node.gpuCount));
-    const sizes = [8, 4, 2, 1].filter((size) => size <= largest);
+    const sizes = TENSOR_PARALLEL.filter((size) => size <= largest);
+    const reserve = (sizes.length * models.length - 1) * config.switching.parkedBytesPerLayout;
     return models.flatMap(({ spec }) =>
       sizes
         .map((tensorParallel) => ({ model: spec.name, strategy: { tensorParallel, pipelineParallel: 1 } }))
-        .filter(({ strategy }) => fitsSomewhere(spec, strategy, cluster, config.engine)),
+        .filter(({ strategy }) => isUseful(spec, strategy, cluster, config.engine, reserve)),
     );
   }
   return parkedLayouts.map((text) => {
@@ -127,12 +131,20 @@ interface ParkedLayoutName {
   readonly strategy: Strategy;
 }
 
-/** A legal layout whose weights leave room for some KV cache on some node of the cluster. */
-export const fitsSomewhere = (spec: ModelSpec, strategy: Strategy, cluster: Cluster, engine: EngineOptions): boolean =>
+/** A legal layout that, on some node of the cluster, leaves room for a request worth its GPUs. */
+const isUseful = (
+  spec: ModelSpec,
+  strategy: Strategy,
+  cluster: Cluster,
+  engine: EngineOptions,
+  reserve: number,
+): boolean =>
   illegalBecause(spec, strategy) === null &&
   cluster.nodes.some(
     (node) =>
-      node.gpuCount >= gpusOf(strategy) && replicaMemory(spec, strategy, gpuKind(node.gpuKind), engine).kvBlocks > 0,
+      node.gpuCount >= gpusOf(strategy) &&
+      replicaMemory(spec, strategy, gpuKind(node.gpuKind), engine, reserve).maxModelLen >=
+        Math.min(LEAST_MODEL_LEN, spec.maxModelLen),
   );
 
 export function findModel(models: readonly ConfiguredModel[], name: string, where: string): ConfiguredModel {
