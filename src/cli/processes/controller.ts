@@ -15,7 +15,6 @@ import {
 import { placeDeployment } from '../../core/switching/index.ts';
 import {
   ControlLoop,
-  type ControllerInput,
   createLogger,
   endWithParent,
   FleetClient,
@@ -26,7 +25,6 @@ import {
   LiveFleet,
   notationDefaults,
   PoolClock,
-  type PoolClockOptions,
   processOptions,
   Reconciler,
   ReplicaActions,
@@ -38,20 +36,7 @@ import {
   tickLine,
   WorkerController,
 } from '../../host/index.ts';
-
-/** What the supervisor tells this process. */
-export interface ControllerProcessOptions {
-  readonly token: string;
-  readonly clock: PoolClockOptions;
-  /** Names this life of the pool; entries of other lives in the journal are not taken up. */
-  readonly poolId: string;
-  /** Absolute. */
-  readonly stateDirectory: string;
-  readonly gatewayAdminUrl: string;
-  /** One per node, in node order. */
-  readonly agents: readonly { readonly name: string; readonly url: string }[];
-  readonly input: ControllerInput;
-}
+import type { ControllerProcessOptions } from './controller-options.ts';
 
 /** A slow tick that bugs out this often in a row is left to a fresh process. */
 const MOST_FAILURES_IN_A_ROW = 10;

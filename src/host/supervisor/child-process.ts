@@ -26,6 +26,9 @@ export function tellParent(message: { readonly kind: string; readonly [key: stri
  * @param close - ends what has to be ended in order; at most `graceMs` are given to it.
  */
 export function endWithParent(close: () => Promise<void>, graceMs = 5000): void {
+  // The terminal may go before we do: a line that nobody can read any more is no reason to die.
+  process.stdout.on('error', () => {});
+  process.stderr.on('error', () => {});
   let ending = false;
   const end = (grace: number) => {
     if (ending) return;
