@@ -6,7 +6,12 @@ import { join } from 'node:path';
 /** @returns {{ start: string, test: string, curl: string }} */
 export function readmeCommands(folder) {
   const text = readFileSync(join(folder, 'README.md'), 'utf8');
-  const blocks = [...text.matchAll(/```(?:sh|bash|console|shell)?\n([\s\S]*?)```/g)].map((match) => match[1]);
+  // Fences come in pairs: every second part lies inside one, its first line naming the language.
+  const blocks = text
+    .split(/^```/m)
+    .filter((_, index) => index % 2 === 1)
+    .filter((block) => /^(sh|bash|console|shell)\n/.test(block))
+    .map((block) => block.slice(block.indexOf('\n') + 1));
   const lines = blocks
     .flatMap((block) => block.split('\n'))
     .map((line) =>
