@@ -375,8 +375,9 @@ test('in any order that the steps allow, each byte arrives once, from where it l
       deployment,
       deployment,
       fc.constantFrom('after-fill' as const, 'before-wake' as const),
+      fc.constantFrom(0.25, 0.7, 1),
       fc.infiniteStream(fc.nat(1000)),
-      (from, to, oldWeightsLeave, order) => {
+      (from, to, oldWeightsLeave, mostUnavailableShare, order) => {
         const cluster = uniformCluster(24);
         const standing = placeDeployment(cluster, [], from, models);
         const asked: SwitchRequest = {
@@ -385,10 +386,14 @@ test('in any order that the steps allow, each byte arrives once, from where it l
           from: standing,
           to: placeDeployment(cluster, standing, to, models),
           oldWeightsLeave,
+          mostUnavailableShare,
         };
         const detailed = planSwitchInDetail(asked);
         judge(detailed, asked, (n) => order.next().value! % n);
         const { plan } = detailed;
+        plan.steps.forEach(({ after }, i) => {
+          for (const other of after) expect(other).toBeLessThan(i);
+        });
         const fills = plan.steps.filter(({ action }) => action === 'fill');
         expect(fills.reduce((sum, { bytes }) => sum + bytes, 0)).toBeCloseTo(plan.bytes, -3);
         if (oldWeightsLeave === 'after-fill') {
@@ -397,6 +402,6 @@ test('in any order that the steps allow, each byte arrives once, from where it l
         }
       },
     ),
-    { numRuns: 40 },
+    { numRuns: 60 },
   );
 }, 120_000);

@@ -128,6 +128,7 @@ class Planner {
       before = this.#steps.map((_, i) => i).slice(first);
     });
 
+    const steps = inOrder(this.#steps);
     const links = this.#loads.links();
     const alive = from.filter((replica) => !this.#isLost(replica));
     const plan: SwitchPlan = {
@@ -137,11 +138,11 @@ class Planner {
       kept: this.#kept.map((replica) => replica.id),
       leaving: this.#leaving,
       arriving: this.#arriving.map((replica) => ({ replica, rung: this.#rungs.get(replica.id)! })),
-      steps: this.#steps,
+      steps,
       restore: [...this.#leaving, ...this.#arriving].flatMap((replica) => this.#restoreSteps(replica)),
       bytes: links.reduce((sum, { bytes }) => sum + bytes, 0),
       links,
-      seconds: secondsFromFirstDrain(this.#steps),
+      seconds: secondsFromFirstDrain(steps),
       lowerBoundSeconds: lowerBoundSeconds(cluster, this.#atoms, holdingByGpu(alive), holdingByGpu(this.#arriving)),
     };
     invariant(plan.seconds >= 0 && costs.wakeSeconds >= 0, 'durations are not negative');
@@ -430,6 +431,21 @@ class Planner {
     const step: SwitchStep = { replica: replica.id, action, seconds, after: [...after], bytes };
     return this.#steps.push(source === undefined ? step : { ...step, source }) - 1;
   }
+}
+
+/** The same steps, each behind all that it waits for (a park may wait for a fill of a component listed later). */
+function inOrder(steps: readonly SwitchStep[]): SwitchStep[] {
+  const newIndex = new Map<number, number>();
+  const ordered: SwitchStep[] = [];
+  while (ordered.length < steps.length) {
+    const before = ordered.length;
+    steps.forEach((step, index) => {
+      if (newIndex.has(index) || !step.after.every((other) => newIndex.has(other))) return;
+      newIndex.set(index, ordered.push({ ...step, after: step.after.map((other) => newIndex.get(other)!) }) - 1);
+    });
+    invariant(ordered.length > before, 'steps do not wait for each other in a circle');
+  }
+  return ordered;
 }
 
 /** When each step is expected to start and end, seconds from the start of the switch. */
