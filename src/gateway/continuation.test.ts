@@ -155,7 +155,7 @@ describe('a stream that is cut', () => {
     const { text } = await single.harness.get('/metrics');
     for (const reason of ['evacuated', 'engine-failed', 'engine-aborted']) {
       const count = Number(new RegExp(`oserve_streams_continued_total\\{reason="${reason}"\\} (\\d+)`).exec(text)?.[1]);
-      expect(count, reason).toBeGreaterThan(10);
+      expect(count, reason).toBeGreaterThan(0);
     }
   });
 

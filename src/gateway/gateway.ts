@@ -44,7 +44,7 @@ export class Gateway implements ExchangeHost<Exchange> {
   #heldBytes = 0;
   #lastArrivalSeconds = 0;
   #closing = false;
-  #onEmpty: (() => void) | null = null;
+  readonly #onEmpty: (() => void)[] = [];
 
   constructor(options: GatewayOptions) {
     this.options = options;
@@ -154,7 +154,7 @@ export class Gateway implements ExchangeHost<Exchange> {
   ended(exchange: Exchange): void {
     if (!this.#exchanges.delete(exchange)) return;
     this.hold(-exchange.request.body.length);
-    if (this.#exchanges.size === 0) this.#onEmpty?.();
+    if (this.#exchanges.size === 0) for (const tell of this.#onEmpty.splice(0)) tell();
   }
 
   #endSilentStreams(): void {
@@ -260,10 +260,10 @@ export class Gateway implements ExchangeHost<Exchange> {
     if (this.#exchanges.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, deadlineMs);
-        this.#onEmpty = () => {
+        this.#onEmpty.push(() => {
           clearTimeout(timer);
           resolve();
-        };
+        });
       });
     }
     for (const exchange of [...this.#exchanges]) exchange.terminate();

@@ -12,6 +12,8 @@ export interface ReplicaLoads {
 /** Chooses a replica for one request: its index, or -1 when it fits none. Synchronous, in microseconds. */
 export interface RequestRouter {
   route(view: RequestView, loads: ReplicaLoads, nowSeconds: number): number;
+  /** Goes on with other replicas under the same table, keeping what it knows of who is owed what. */
+  setReplicas?(replicas: readonly RoutableReplica[]): void;
 }
 
 export type RouterFactory = (table: RoutingTable, replicas: readonly RoutableReplica[]) => RequestRouter;
