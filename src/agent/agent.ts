@@ -119,7 +119,7 @@ export class Agent {
     return this.#after(engine, engine.drain());
   }
 
-  park(id: string, keepWeights: boolean): Promise<EngineInfo> {
+  park(id: string, keepWeights = false): Promise<EngineInfo> {
     if (keepWeights) throw capabilityMissing('parking with weights (rung "wake")');
     const engine = this.#engine(id);
     return this.#after(engine, engine.park());

@@ -26,6 +26,9 @@ export interface AnswerMeta {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** Where tokens come from. */
+export type Tokens = Pick<EngineDriver, 'add' | 'remove'>;
+
 /** One choice: what is generated, how much of it exists, and whether it came to its end. */
 interface Choice {
   readonly generation: Generation;
@@ -41,14 +44,14 @@ export class Answer {
   readonly #plan: PlannedRequest;
   readonly #meta: AnswerMeta;
   readonly #response: ServerResponse;
-  readonly #driver: EngineDriver;
+  readonly #driver: Tokens;
   readonly #choices: readonly Choice[];
   #unfinished: number;
   #started = false;
   #blocked = false;
   #done = false;
 
-  constructor(plan: PlannedRequest, meta: AnswerMeta, response: ServerResponse, driver: EngineDriver) {
+  constructor(plan: PlannedRequest, meta: AnswerMeta, response: ServerResponse, driver: Tokens) {
     this.#plan = plan;
     this.#meta = meta;
     this.#response = response;
@@ -157,9 +160,7 @@ export class Answer {
     // the socket as one string: half the CPU of response.write, which writes a chunk in four parts.
     const framed = this.#started && response.chunkedEncoding;
     this.#begin();
-    const flows = framed
-      ? socket.write(`${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`)
-      : response.write(text);
+    const flows = framed ? writeFramed(socket, text) : response.write(text);
     if (!flows) this.#waitForDrain(socket);
   }
 
@@ -221,6 +222,13 @@ export class Answer {
     }
     sendJson(this.#response, 200, body, { ...headers, [HEADER_EMULATED]: 'true' });
   }
+}
+
+/** One chunk of HTTP's chunked encoding. Most are plain ASCII, which need no encoding. */
+function writeFramed(socket: Socket, text: string): boolean {
+  const bytes = Buffer.byteLength(text);
+  const chunk = `${bytes.toString(16)}\r\n${text}\r\n`;
+  return socket.write(chunk, bytes === text.length ? 'latin1' : 'utf8');
 }
 
 const stopReasonOf = ({ finishReason, generation }: Choice): string | null =>
