@@ -1,6 +1,6 @@
 // Small JSON-over-HTTP client with a bearer token, for the two control planes inside a pool: node agents and the
 // gateway's admin port. It tells apart what callers must treat differently: nobody answered, or the answer was no.
-import { Agent, request } from 'undici';
+import type { Agent } from 'undici';
 import type { ZodType } from 'zod';
 import { EngineError } from '../../core/domain/index.ts';
 import { errorBodySchema } from '../../wire/index.ts';
@@ -51,7 +51,7 @@ const GONE = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET', '
 
 export class JsonClient {
   readonly #options: JsonClientOptions;
-  readonly #connections = new Agent({ connections: 32, keepAliveTimeout: 4000, pipelining: 1 });
+  #connections: Agent | null = null;
 
   constructor(options: JsonClientOptions) {
     this.#options = options;
@@ -71,8 +71,11 @@ export class JsonClient {
     const longestMs = timeoutMs ?? this.#options.timeoutMs ?? 5000;
     let status: number;
     let text: string;
+    // Loaded at the first call: engines and agents load this folder too, and never call.
+    const undici = await import('undici');
+    this.#connections ??= new undici.Agent({ connections: 32, keepAliveTimeout: 4000, pipelining: 1 });
     try {
-      const response = await request(`${baseUrl}${path}`, {
+      const response = await undici.request(`${baseUrl}${path}`, {
         method,
         dispatcher: this.#connections,
         headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
@@ -106,7 +109,7 @@ export class JsonClient {
   }
 
   async close(): Promise<void> {
-    await this.#connections.destroy();
+    await this.#connections?.destroy();
   }
 }
 
