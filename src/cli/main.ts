@@ -71,6 +71,10 @@ export function reportError(error: unknown, debug: boolean, write: (text: string
 export async function main(argv: readonly string[]): Promise<number> {
   surviveClosedPipes();
   try {
+    if (argv[0] === '--version' || argv[0] === '-V') {
+      process.stdout.write(`${packageVersion()}\n`);
+      return 0;
+    }
     const only = argv.find((argument) => !argument.startsWith('-')) ?? null;
     const program = await createProgram(argv[0] === 'help' ? null : only);
     await program.parseAsync(argv, { from: 'user' });
