@@ -31,6 +31,7 @@ import {
   usableNodes,
 } from '../schedule/index.ts';
 import type { ControllerConfig } from './config.ts';
+import { mostParkedBytes } from './parked.ts';
 import { modelOf, ServiceRates } from './rates.ts';
 
 /** One deployment with one way of routing over it. */
@@ -168,7 +169,7 @@ export class Planner {
       parkedLayouts.map(({ model, strategy }) => `${model} ${strategy.tensorParallel} ${strategy.pipelineParallel}`),
     );
     const classes = candidateClasses(models, cluster, engine, {
-      parkedBytes: parkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
+      parkedBytes: mostParkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
       ...(maxPipelineParallel === undefined ? {} : { pipelineParallel: powersUpTo(maxPipelineParallel) }),
     }).filter(
       ({ model, strategy }) =>
@@ -186,7 +187,7 @@ export class Planner {
   #holdsFullLength(replicaClass: ReplicaClass): boolean {
     const { engine, parkedLayouts, costs } = this.#config;
     const model = modelOf(this.#config.models, replicaClass.model);
-    const bytes = parkedBytes(parkedLayouts, costs.parkedBytesPerLayout);
+    const bytes = mostParkedBytes(parkedLayouts, costs.parkedBytesPerLayout);
     const memory = replicaMemory(model, replicaClass.strategy, gpuKind(replicaClass.gpuKind), engine, bytes);
     return memory.maxModelLen >= model.maxModelLen;
   }
@@ -236,12 +237,6 @@ function onFewerGpus(
 const powersUpTo = (most: number): number[] => [1, 2, 4, 8, 16].filter((size) => size <= most);
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-
-const parkedBytes = (layouts: ControllerConfig['parkedLayouts'], bytesPerLayout: number): number => {
-  const perGpu = new Map<number, number>();
-  for (const { gpus } of layouts) for (const gpu of gpus) perGpu.set(gpu, (perGpu.get(gpu) ?? 0) + 1);
-  return Math.max(0, ...perGpu.values()) * bytesPerLayout;
-};
 
 /** What a plan must carry: the largest mean forecast of the next windows, by type. */
 function peakRates({ arrivalRate }: Forecast): number[] {
