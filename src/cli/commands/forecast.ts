@@ -9,6 +9,7 @@ import {
   predictorName,
 } from '../../core/predict/index.ts';
 import { readCounts } from '../../host/index.ts';
+import { numberFlag } from '../options.ts';
 import { formatTable } from '../table.ts';
 
 interface ForecastFlags {
@@ -43,8 +44,8 @@ Example:
 
 async function forecast(flags: ForecastFlags): Promise<void> {
   const names = flags.predictors.split(',').map((name) => predictorName(name.trim()));
-  const horizon = Number(flags.horizon);
-  if (!Number.isInteger(horizon) || horizon < 1 || horizon > MOST_HORIZONS)
+  const horizon = numberFlag('--horizon', flags.horizon, 1, true) ?? 1;
+  if (horizon > MOST_HORIZONS)
     throw new ConfigError(`--horizon is "${flags.horizon}"; expected a whole number of minutes, 1..${MOST_HORIZONS}.`);
   const { columns, counts, gapCells } = await readCounts(flags.counts);
   columns.forEach((column, j) => {

@@ -1,6 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { sharedDataTest } from '../../../test/support/shared-data.ts';
-import { readCounts } from '../../host/index.ts';
 import { poissonCount, random } from '../math/index.ts';
 import { evaluatePredictor, PREDICTORS } from './index.ts';
 
@@ -73,30 +71,3 @@ describe('evaluatePredictor', () => {
     ).toBeCloseTo(2 / 20, 12);
   });
 });
-
-sharedDataTest(
-  'last value has on real counts the error that a plain loop finds, and the EWMA is no worse',
-  async (file) => {
-    for (const name of ['servegen_mlarge_minute_types', 'servegen_msmall_minute_types', 'azure2024_minute_counts']) {
-      const { columns, counts } = await readCounts(file(`traces/${name}.csv.gz`));
-      const score = (predictor: string) => evaluatePredictor({ predictor, types: columns, counts, windowSeconds: 60 });
-      const last = score('last-value');
-      for (const [j, column] of columns.entries()) {
-        const known = counts.map((row) => row[j]!).filter((value) => !Number.isNaN(value));
-        const from = Math.floor(0.9 * known.length);
-        let squared = 0;
-        let sum = 0;
-        for (let i = from; i < known.length; i++) {
-          squared += (known[i]! - known[i - 1]!) ** 2;
-          sum += known[i]!;
-        }
-        const windows = known.length - from;
-        expect(last.byType[column]!.rrmse).toBeCloseTo(Math.sqrt(squared / windows) / (sum / windows), 9);
-      }
-      const ewma = score('ewma');
-      expect(ewma.rrmse).toBeLessThanOrEqual(last.rrmse);
-      expect(ewma.coverage).toBeGreaterThan(0.86);
-      expect(ewma.coverage).toBeLessThan(0.94);
-    }
-  },
-);
