@@ -48,7 +48,7 @@ test('finds the optimum that an independent solver proves', () => {
       expect(result.best!.objective).toBeCloseTo(judge(knapsack), 3);
       expect(result.upperBound).toBeGreaterThan(result.best!.objective - 1e-9);
     }),
-    { numRuns: 300 },
+    { numRuns: 120 },
   );
 });
 
@@ -82,7 +82,7 @@ test('a condition outside the rows is kept, and the best point that satisfies it
       expect(result.best!.objective).toBeCloseTo(judge(asRow), 3);
       expect(accepts(result.best!.values)).toBe(true);
     }),
-    { numRuns: 150 },
+    { numRuns: 80 },
   );
 });
 

@@ -79,7 +79,7 @@ test('smallest served share and highest utilisation are the optima that an indep
       expect(result.servedShare).toBe(can.every(Boolean) ? smallest : 0);
       expect(result.utilisation).toBeCloseTo(judgeUtilisation(p, result.servedShareByType), 6);
     }),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
 });
 

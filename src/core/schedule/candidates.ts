@@ -18,8 +18,9 @@ const HOMOGENEOUS_KEPT = 2;
 /** Classes of a model that are mixed in pairs, and the parts of its GPUs that the first one gets. */
 const CLASSES_MIXED = 6;
 const MIX_SHARES = [0.25, 0.5, 0.75] as const;
-/** How much being different counts against capacity. */
+/** How much being different counts against capacity, and how much each halving of capacity costs even where it is ample. */
 const DISTANCE_WEIGHT = 0.5;
+const HALVING_WEIGHT = 0.3;
 
 /** Every allowed deployment met so far, once. */
 export class CandidatePool {
@@ -66,7 +67,9 @@ export function pickCandidates(
   chosen.push(
     ...open.filter(({ origin, value: reached }) => origin === 'homogeneous' && reached > 0).slice(0, HOMOGENEOUS_KEPT),
   );
-  const quality = (reached: number) => Math.min(reached, AMPLE_VALUE) / Math.min(best.value, AMPLE_VALUE);
+  const quality = (reached: number) =>
+    Math.min(reached, AMPLE_VALUE) / Math.min(best.value, AMPLE_VALUE) +
+    HALVING_WEIGHT * Math.log2(reached / best.value);
 
   const rest = new Map(open.filter((c) => c.value >= floor && !chosen.includes(c)).map((c) => [c, 1]));
   let seen = 0;

@@ -5,7 +5,7 @@ import { bruteForce } from './brute-force.ts';
 import { CandidatePool, pickCandidates } from './candidates.ts';
 import { type Demand, demandOf, restDemand } from './demand.ts';
 import { solveDeploymentProgram } from './deployment-program.ts';
-import { completeModels, fillUp } from './deployment-rounding.ts';
+import { completeModels, fillUp, tryAdd } from './deployment-rounding.ts';
 import { DeploymentSpace } from './deployment-space.ts';
 import { DeploymentValue } from './deployment-value.ts';
 import { undominated } from './dominance.ts';
@@ -87,15 +87,16 @@ function exact(
   });
   const counts = result.best?.values ?? anyAllowed(space, value);
   const reached = result.best?.objective ?? value.of(counts);
-  const better = spreadOverModels(problem, space, demand, counts, options);
-  pool.offer(better, reached, 'best');
+  const spread = spreadOverModels(problem, space, demand, counts, options);
+  spendTheRest(space, demand, spread.counts);
+  pool.offer(spread.counts, reached, 'best');
   const upperBound = Math.max(reached, result.upperBound);
   return {
-    best: Array.from(better),
+    best: Array.from(spread.counts),
     value: reached,
     upperBound,
     gap: relativeGap(upperBound, reached),
-    nodes: result.nodes,
+    nodes: result.nodes + spread.nodes,
   };
 }
 
@@ -127,8 +128,9 @@ function spreadOverModels(
   demand: Demand,
   start: Int32Array,
   options: SearchOptions,
-): Int32Array {
-  let counts = start;
+): { counts: Int32Array; nodes: number } {
+  let counts: Int32Array = start.slice();
+  let nodes = 0;
   const settled = new Set<number>();
   const open = new Set(space.classesByModel.keys());
   while (open.size > 1) {
@@ -157,6 +159,25 @@ function spreadOverModels(
       onFound: () => {},
     });
     if (result.best !== null) counts = result.best.values;
+    nodes += result.nodes;
   }
-  return counts;
+  return { counts, nodes };
+}
+
+/** GPUs that cannot raise the value (the limiting type fits none of the classes that still fit) help the other types. */
+function spendTheRest(space: DeploymentSpace, { types, arrivalRate, serviceRate }: Demand, counts: Int32Array): void {
+  const arrivals = arrivalRate.reduce((sum, rate) => sum + rate, 0);
+  const worth = Array.from(counts, (_, k) => {
+    let served = 0;
+    let time = 0;
+    for (let j = 0; j < types.length; j++) {
+      const rate = serviceRate[k * types.length + j]!;
+      if (!(rate > 0)) continue;
+      served += arrivalRate[j]!;
+      time += arrivalRate[j]! / rate;
+    }
+    return time > 0 ? ((served / arrivals) * (served / time)) / space.gpus[k]! : 0;
+  });
+  const order = [...worth.keys()].filter((k) => worth[k]! > 0).sort((a, b) => worth[b]! - worth[a]! || a - b);
+  for (const k of order) while (tryAdd(space, counts, space.upper, k));
 }
