@@ -7,13 +7,16 @@ export interface Holding {
   readonly model: string;
   readonly strategy: Strategy;
   readonly rank: number;
+  /** Equal for equal shards. */
+  readonly key: string;
 }
 
 /** Shards by model, strategy and rank; computed once, compared by key. */
 export class ShardBook {
   readonly #models: ReadonlyMap<string, ModelSpec>;
   readonly #pieces = new Map<string, readonly Piece[]>();
-  readonly #overlaps = new Map<string, number>();
+  readonly #bytes = new Map<string, number>();
+  readonly #overlaps = new Map<string, Map<string, number>>();
 
   constructor(models: readonly ModelSpec[]) {
     this.#models = new Map(models.map((model) => [model.name, model]));
@@ -30,8 +33,7 @@ export class ShardBook {
     return model;
   }
 
-  pieces({ model, strategy, rank }: Holding): readonly Piece[] {
-    const key = `${model}:${strategyName(strategy)}#${rank}`;
+  pieces({ model, strategy, rank, key }: Holding): readonly Piece[] {
     let pieces = this.#pieces.get(key);
     if (!pieces) {
       pieces = shardPieces(this.model(model), strategy, rank);
@@ -41,29 +43,45 @@ export class ShardBook {
   }
 
   bytes(holding: Holding): number {
-    const model = this.model(holding.model);
-    return this.pieces(holding).reduce((sum, piece) => sum + pieceBytes(model, piece), 0);
+    let bytes = this.#bytes.get(holding.key);
+    if (bytes === undefined) {
+      const model = this.model(holding.model);
+      bytes = this.pieces(holding).reduce((sum, piece) => sum + pieceBytes(model, piece), 0);
+      this.#bytes.set(holding.key, bytes);
+    }
+    return bytes;
   }
 
   /** Bytes that both hold; 0 for different models. */
   overlap(a: Holding, b: Holding): number {
     if (a.model !== b.model) return 0;
-    const key = `${a.model}:${strategyName(a.strategy)}#${a.rank}|${strategyName(b.strategy)}#${b.rank}`;
-    let bytes = this.#overlaps.get(key);
+    let withA = this.#overlaps.get(a.key);
+    if (!withA) {
+      withA = new Map();
+      this.#overlaps.set(a.key, withA);
+    }
+    let bytes = withA.get(b.key);
     if (bytes === undefined) {
       bytes = overlapBytes(this.model(a.model), this.pieces(a), this.pieces(b));
-      this.#overlaps.set(key, bytes);
+      withA.set(b.key, bytes);
     }
     return bytes;
   }
 }
+
+export const holdingOf = (model: string, strategy: Strategy, rank: number): Holding => ({
+  model,
+  strategy,
+  rank,
+  key: `${model}:${strategyName(strategy)}#${rank}`,
+});
 
 /** What each GPU of these replicas holds. */
 export function holdingByGpu(replicas: readonly PlacedReplica[]): Map<number, Holding> {
   const holdings = new Map<number, Holding>();
   for (const { model, strategy, gpus } of replicas) {
     gpus.forEach((gpu, rank) => {
-      holdings.set(gpu, { model, strategy, rank });
+      holdings.set(gpu, holdingOf(model, strategy, rank));
     });
   }
   return holdings;

@@ -27,7 +27,7 @@ import {
   strategyName,
 } from '../domain/index.ts';
 import { hungarian } from '../math/index.ts';
-import { type Holding, holdingByGpu, ShardBook } from './holdings.ts';
+import { type Holding, holdingByGpu, holdingOf, ShardBook } from './holdings.ts';
 import type { ParkedLayout, PlacementOptions } from './switch-request.ts';
 
 /** Above this many items at once, nodes are chosen greedily: the assignment takes cubic time. */
@@ -372,7 +372,7 @@ class Placement {
   /** Ranks of the items, in order, to GPUs, so that most bytes lie where they are wanted; ties keep the order. */
   #match(items: readonly Item[], gpus: readonly number[]): { bytes: number; gpuOfRank: number[] } {
     const ranks = items.flatMap(({ replica: { model, strategy }, firstRank, size }) =>
-      Array.from({ length: size }, (_, i): Holding => ({ model, strategy, rank: firstRank + i })),
+      Array.from({ length: size }, (_, i) => holdingOf(model, strategy, firstRank + i)),
     );
     const n = gpus.length;
     invariant(ranks.length <= n, 'a node has a GPU for each rank');

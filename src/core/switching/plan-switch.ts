@@ -13,6 +13,7 @@ import {
   ConfigError,
   classKey,
   gpuCountOf,
+  gpuKind,
   invariant,
   type PlacedReplica,
   type ReplicaId,
@@ -21,12 +22,12 @@ import {
   SwitchError,
   type SwitchPlan,
   type SwitchStep,
-  type TransferSource,
 } from '../domain/index.ts';
 import { componentsOf } from './components.ts';
-import { type Holding, holdingByGpu, ShardBook } from './holdings.ts';
+import { type Holding, holdingByGpu, holdingOf, ShardBook } from './holdings.ts';
 import { lowerBoundSeconds } from './lower-bound.ts';
 import { type Handover, MemoryCheck, sameLayout } from './memory-check.ts';
+import { inOrder, secondsFromFirstDrain } from './step-times.ts';
 import type { SwitchRequest } from './switch-request.ts';
 import { AtomBook, type FillTarget, greedyTransfers, type PieceTransfer, PortLoads } from './transfers.ts';
 import { orderInWaves } from './waves.ts';
@@ -380,13 +381,8 @@ class Planner {
   /** Expected steps of a roll-back: from parked, or from nothing, back to serving, filled from host memory. */
   #restoreSteps(replica: PlacedReplica): SwitchStep[] {
     const { costs } = this.#request;
-    const loads = new PortLoads(this.#request.cluster);
-    const source = (gpu: number): TransferSource => ({ kind: 'host', nodeIndex: this.#nodeOf(gpu) });
-    let seconds = 0;
-    for (const [gpu, wanted] of holdingByGpu([replica])) {
-      loads.add(source(gpu), gpu, this.#shards.bytes(wanted));
-      seconds = Math.max(seconds, loads.secondsInto(gpu, source(gpu)));
-    }
+    const { hostBytesPerSecond } = gpuKind(replica.gpuKind);
+    const seconds = this.#shardBytes(replica).reduce((most, bytes) => Math.max(most, bytes / hostBytesPerSecond), 0);
     const step = (action: SwitchAction, duration: number): SwitchStep => ({
       replica: replica.id,
       action,
@@ -406,10 +402,13 @@ class Planner {
     ];
   }
 
+  /** By rank. */
+  #shardBytes({ model, strategy, gpus }: PlacedReplica): number[] {
+    return gpus.map((_, rank) => this.#shards.bytes(holdingOf(model, strategy, rank)));
+  }
+
   #weightBytes(replica: PlacedReplica): number {
-    let bytes = 0;
-    for (const wanted of holdingByGpu([replica]).values()) bytes += this.#shards.bytes(wanted);
-    return bytes;
+    return this.#shardBytes(replica).reduce((sum, bytes) => sum + bytes, 0);
   }
 
   #nodeOf(gpu: number): number {
@@ -431,39 +430,4 @@ class Planner {
     const step: SwitchStep = { replica: replica.id, action, seconds, after: [...after], bytes };
     return this.#steps.push(source === undefined ? step : { ...step, source }) - 1;
   }
-}
-
-/** The same steps, each behind all that it waits for (a park may wait for a fill of a component listed later). */
-function inOrder(steps: readonly SwitchStep[]): SwitchStep[] {
-  const newIndex = new Map<number, number>();
-  const ordered: SwitchStep[] = [];
-  while (ordered.length < steps.length) {
-    const before = ordered.length;
-    steps.forEach((step, index) => {
-      if (newIndex.has(index) || !step.after.every((other) => newIndex.has(other))) return;
-      newIndex.set(index, ordered.push({ ...step, after: step.after.map((other) => newIndex.get(other)!) }) - 1);
-    });
-    invariant(ordered.length > before, 'steps do not wait for each other in a circle');
-  }
-  return ordered;
-}
-
-/** When each step is expected to start and end, seconds from the start of the switch. */
-export function schedule(steps: readonly SwitchStep[]): { readonly start: number; readonly end: number }[] {
-  const times: { start: number; end: number }[] = [];
-  for (const { seconds, after } of steps) {
-    const start = after.reduce((latest, index) => Math.max(latest, times[index]!.end), 0);
-    times.push({ start, end: start + seconds });
-  }
-  return times;
-}
-
-/** Expected seconds from the first drain (or, without one, from the start) to the end of the last admit. */
-export function secondsFromFirstDrain(steps: readonly SwitchStep[]): number {
-  const times = schedule(steps);
-  const starts = steps.flatMap(({ action }, i) => (action === 'drain' ? [times[i]!.start] : []));
-  const admits = steps.flatMap(({ action }, i) => (action === 'admit' ? [times[i]!.end] : []));
-  // Where nothing arrives, replicas only go: to the end of the last step.
-  const end = Math.max(0, ...(admits.length > 0 ? admits : times.map((time) => time.end)));
-  return end - Math.min(end, ...(starts.length > 0 ? starts : [0]));
 }
