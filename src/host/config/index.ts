@@ -5,6 +5,13 @@ export { nearestWord } from './nearest.ts';
 export { flagOverrides, type Override } from './overrides.ts';
 export { formatPath } from './problems.ts';
 export { renderConfigReference } from './reference.ts';
-export { type ConfiguredModel, notationDefaults, type ParkedPlace, parkedPerGpu, switchCostsOf } from './resolve.ts';
+export {
+  type ConfiguredModel,
+  generatorOptionsOf,
+  notationDefaults,
+  type ParkedPlace,
+  parkedPerGpu,
+  switchCostsOf,
+} from './resolve.ts';
 export { type Config, configSchema } from './schema.ts';
 export { configJsonSchema, environmentName, listSettings, type Setting } from './settings.ts';

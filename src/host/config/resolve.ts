@@ -19,6 +19,7 @@ import {
   type Strategy,
   type SwitchCosts,
 } from '../../core/domain/index.ts';
+import type { GeneratorOptions } from '../traces/index.ts';
 import type { Config } from './schema.ts';
 
 /** One model of the pool with what was asked for it. */
@@ -186,6 +187,16 @@ export const switchCostsOf = ({ switching }: Config): SwitchCosts => ({
   verifySeconds: switching.verifySeconds,
   drainSeconds: switching.drainSeconds,
   parkedBytesPerLayout: switching.parkedBytesPerLayout,
+});
+
+/** What `generateRequests` needs to make the traffic of `traffic.source: generated`. */
+export const generatorOptionsOf = ({ traffic }: Config): GeneratorOptions => ({
+  seed: traffic.seed,
+  ratePerSecond: traffic.ratePerSecond * traffic.rateScale,
+  from: traffic.from,
+  to: traffic.to,
+  periodMinutes: traffic.driftSeconds / 60,
+  variation: traffic.variation,
 });
 
 /** The trace file of `traffic.source`, resolved; null for `none` and `generated`. */

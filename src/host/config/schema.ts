@@ -10,6 +10,7 @@ import {
   OBJECTIVES,
   type Slo,
 } from '../../core/domain/index.ts';
+import { DEFAULT_FROM, DEFAULT_TO, SERVICES, type ServiceMix, type ServiceName } from '../traces/index.ts';
 import { bytes, count, field, port, positiveCount, positiveSeconds, seconds, share } from './fields.ts';
 
 /** Equal machines; several groups make a mixed cluster. */
@@ -134,11 +135,6 @@ const controlSchema = z.strictObject({
 
 const workloadSchema = z.strictObject({
   typeCount: field(positiveCount().max(8).default(4), 'Most workload types of each model.', 'types'),
-  memoryRequests: field(
-    positiveCount().default(20_000),
-    'Finished requests that are kept to fit the types from.',
-    'requests',
-  ),
 });
 
 const predictionSchema = z.strictObject({
@@ -253,14 +249,44 @@ const emulationSchema = z.strictObject({
   ),
 });
 
+/** A weight for each service that traffic can be made of; those not named in `weights` have none. */
+const mixSchema = (weights: ServiceMix) =>
+  z.strictObject(
+    mapServices((service) =>
+      field(
+        z
+          .number()
+          .nonnegative()
+          .default(weights[service] ?? 0),
+        `Weight of the service "${service}".`,
+      ),
+    ),
+  );
+
+function mapServices<T>(make: (service: ServiceName) => T): Record<ServiceName, T> {
+  const entries = (Object.keys(SERVICES) as ServiceName[]).map((service) => [service, make(service)] as const);
+  return Object.fromEntries(entries) as Record<ServiceName, T>;
+}
+
 const trafficSchema = z.strictObject({
   source: field(z.string().min(1).default('none'), 'none, generated, or a trace file, relative to this file.'),
   rateScale: field(z.number().positive().default(1), 'Multiplies the arrival rate; the duration stays.'),
-  ratePerSecond: field(z.number().positive().default(6), 'Mean arrival rate of generated traffic.', 'requests/s'),
+  ratePerSecond: field(
+    z.number().positive().default(4),
+    'Generated traffic: arrival rate that a weight of 1 in a mix stands for.',
+    'requests/s',
+  ),
+  from: field(mixSchema(DEFAULT_FROM).prefault({}), 'Generated traffic: weight of each service at the start.'),
+  to: field(mixSchema(DEFAULT_TO).prefault({}), 'Generated traffic: weight of each service half a period later.'),
   driftSeconds: field(
-    positiveSeconds().default(600),
-    'Period after which the mix of generated traffic comes back.',
+    positiveSeconds().default(1200),
+    'Generated traffic: period in which the mix goes from one to the other and back.',
     's',
+  ),
+  variation: field(
+    share().default(1),
+    "Generated traffic: how much of the services' own wandering from minute to minute is kept; 0 is a steady Poisson.",
+    '0..1',
   ),
   repeat: field(z.boolean().default(true), 'true starts over at the end of the trace.'),
   seed: field(count().default(1), 'Seed of generated traffic.'),

@@ -95,5 +95,5 @@ export function knownKeys(path: readonly PropertyKey[]): string[] {
 export const environmentName = (path: string): string =>
   `OSERVE_${path
     .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
-    .replace(/\./g, '_')
+    .replace(/[.-]/g, '_')
     .toUpperCase()}`;
