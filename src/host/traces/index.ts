@@ -13,6 +13,7 @@ export {
   type TraceGeneratorOptions,
 } from './generate-trace.ts';
 export { type CountSeries, readCounts } from './read-counts.ts';
+export { readRates, type TypeRate } from './read-rates.ts';
 export { readTrace, readTraceFile, type TraceFile } from './read-trace.ts';
 export { scaleTrace } from './scale-trace.ts';
 export { SERVICES, type ServiceName } from './services.ts';
