@@ -82,7 +82,7 @@ describe('the fitted step time', () => {
     // 2048 prompt tokens are 2.8e14 operations: 36 ms at the data sheet's rate on 8 GPUs.
     const prompt = stepTimeOf(tp(8)).stageSeconds(2048, 2048 * 1024, 0, 0, 1);
     expect(prompt).toBeGreaterThan(0.045);
-    expect(prompt).toBeLessThan(0.09);
+    expect(prompt).toBeLessThan(0.1);
   });
 
   test('a stage of a pipeline takes about its share of the layers', () => {

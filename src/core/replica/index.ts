@@ -8,3 +8,4 @@ export * from './kernel-costs.ts';
 export type { KernelTables } from './kernel-tables.ts';
 export type { FitReport, LinkCost, Profile, ProfileCoefficients } from './profile.ts';
 export { ReplicaEngine, type ReplicaEngineOptions, type TokenSink } from './replica-engine.ts';
+export { type MixPart, mixServiceRate, type ServiceRateOptions, serviceRate } from './service-rate.ts';

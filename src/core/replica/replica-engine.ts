@@ -9,10 +9,14 @@
 //      those of the running request that comes last (by priority, then arrival): that one loses its cache, goes back to
 //      the queue and later computes prompt and generated tokens again.
 //   2. If nothing was preempted: waiting requests (by priority, then arrival) while tokens, sequences and blocks last.
+//      All known tokens must fit the free blocks, not only the first chunk (vLLM's scheduler_reserve_full_isl).
 //   A request whose known tokens are all computed at the end of a step gets its next token then.
 //
-//     stage 0   |-- b1 --|-- b2 --|        |-- b3 --|          a batch leaves stage 0 → the next one may be scheduled,
-//     stage 1            |-- b1 --|-- b2 --|        |-- b3 --| from requests that are in no other batch
+// With a pipeline a batch is formed whenever fewer than one per stage are in flight and some request is in none of them
+// (vLLM's batch queue): normally when the oldest one ends, from its requests and new ones, so that groups stay apart.
+//
+//     stage 0   |-- b1 --|-- b2 --|-- b3 --|        a stage takes a batch when the stage before is done with it
+//     stage 1            |-- b1 --|-- b2 --|-- b3 --|      and it is itself done with the batch before
 import { type EngineOptions, invariant, type StepTime, TIME_GRID_SECONDS } from '../domain/index.ts';
 import { BinaryHeap } from '../math/index.ts';
 import { RequestSlots, SlotState } from './request-slots.ts';
@@ -225,8 +229,7 @@ export class ReplicaEngine {
   #nextStartSeconds(): number {
     if (this.#batchCount === this.#batches.length) return Number.POSITIVE_INFINITY;
     const command = this.#commands[this.#firstCommand];
-    const since = command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
-    return Math.max(since, this.#stageFreeSeconds[0]!);
+    return command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
   }
 
   /** The first point of the time grid after a moment, and not before what has happened already. */
@@ -275,9 +278,9 @@ export class ReplicaEngine {
       this.#workSinceSeconds = Number.POSITIVE_INFINITY;
       return;
     }
-    const stageSeconds = this.#stageSecondsOf(batch, startSeconds);
     const stageFree = this.#stageFreeSeconds;
-    let endSeconds = startSeconds;
+    let endSeconds = Math.max(startSeconds, stageFree[0]!);
+    const stageSeconds = this.#stageSecondsOf(batch, endSeconds);
     for (let stage = 0; stage < stageFree.length; stage++) {
       endSeconds = Math.max(endSeconds, stageFree[stage]!) + stageSeconds;
       stageFree[stage] = endSeconds;
@@ -322,12 +325,11 @@ export class ReplicaEngine {
     while (budget > 0 && this.#runningCount < this.#maxSequences && this.#waiting.size > 0) {
       const slot = this.#waiting.peek();
       const tokens = Math.min(slots.known[slot]!, budget);
-      const needed = Math.ceil(tokens / this.#blockTokens);
-      if (needed > this.#freeBlocks) return;
+      if (Math.ceil(slots.known[slot]! / this.#blockTokens) > this.#freeBlocks) return;
       this.#waiting.pop();
       slots.state[slot] = SlotState.running;
       this.#running[this.#runningCount++] = slot;
-      this.#takeBlocks(slot, needed);
+      this.#takeBlocks(slot, Math.ceil(tokens / this.#blockTokens));
       this.#putIntoBatch(batch, slot, tokens);
       budget -= tokens;
     }
