@@ -24,6 +24,7 @@ import {
   type Layout,
   LiveFleet,
   notationDefaults,
+  onParentMessage,
   PoolClock,
   processOptions,
   Reconciler,
@@ -96,7 +97,11 @@ const reconciler = new Reconciler({
   onEvent: (event) => {
     if (event.kind === 'failed')
       log.warn({ replica: event.engine, why: event.why }, 'repair failed, will be tried again');
-    else log.info({ replica: event.engine, seconds: event.seconds }, RECONCILED[event.kind]);
+    else
+      log[event.kind === 'created' ? 'debug' : 'info'](
+        { replica: event.engine, seconds: event.seconds },
+        RECONCILED[event.kind],
+      );
   },
 });
 const RECONCILED = {
@@ -218,10 +223,19 @@ const attend = setInterval(() => {
   });
 }, ATTEND_MS);
 
-endWithParent(async () => {
+/** No more ticks and repairs. */
+async function rest(): Promise<void> {
   clearInterval(attend);
   await loop.stop();
+}
+
+endWithParent(async () => {
+  await rest();
   await controller.close();
   journal.close();
+});
+// The pool is being ended: no more decisions, while the gateway lets running answers end.
+onParentMessage((message) => {
+  if (message.kind === 'ending') void rest();
 });
 tellParent({ kind: 'ready' });

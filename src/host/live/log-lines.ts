@@ -17,14 +17,13 @@ export function tickLine(
   record: TickRecord,
   arrivalsSince: { readonly count: number; readonly seconds: number },
 ): LogLine | null {
-  const { kind, seen, decision, chosen, why } = record;
+  const { kind, seen, decision, why } = record;
   if (kind === 'fast' && decision.kind === 'none') return null;
   if (kind === 'fast') return { message: `routing changed: ${why}`, fields: { deployment: seen.deployment } };
   const rate = arrivalsSince.seconds > 0 ? arrivalsSince.count / arrivalsSince.seconds : 0;
-  const verdict = decision.kind === 'switch' ? `switches to ${chosen}` : `stays at ${seen.deployment}`;
   const predicted = record.predicted?.arrivalRate[0]?.reduce((sum, each) => sum + each, 0);
   return {
-    message: `tick: ${rate.toFixed(1)} requests/s, ${verdict}: ${why}`,
+    message: `${rate.toFixed(1)} requests/s: ${why}`,
     fields: {
       ...(predicted === undefined ? {} : { predictedPerSecond: rounded(predicted) }),
       running: seen.running,

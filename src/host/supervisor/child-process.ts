@@ -20,6 +20,13 @@ export function tellParent(message: { readonly kind: string; readonly [key: stri
   if (process.connected) process.send?.(message, undefined, undefined, () => {}); // the parent may be gone: then we end
 }
 
+/** Calls back with what the parent tells this process. */
+export function onParentMessage(listener: (message: { readonly kind: string }) => void): void {
+  process.on('message', (message) => {
+    if (typeof message === 'object' && message !== null && 'kind' in message) listener(message as { kind: string });
+  });
+}
+
 /**
  * Ends the process when it is asked to (SIGTERM), or when its parent has gone.
  *

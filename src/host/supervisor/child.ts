@@ -62,6 +62,11 @@ export class SupervisedChild {
     return new Promise((resolve, reject) => this.#spawn(resolve, reject));
   }
 
+  /** Tells it something; one that does not run does not hear it. */
+  tell(message: { readonly kind: string }): void {
+    if (this.#process?.connected) this.#process.send(message, () => {});
+  }
+
   /** Asks it to end, waits `stopMs`, then ends it. Resolves when it is gone. */
   async stop(): Promise<void> {
     this.#stopping = true;

@@ -31,7 +31,7 @@ export class Supervisor {
   }
 
   /**
-   * Ends all children, one group after the other.
+   * Ends all children, one group after the other. First all are told `ending`, so that nobody starts anything new.
    *
    * @param order - names or beginnings of names; children that no entry names end last, together.
    */
@@ -41,6 +41,7 @@ export class Supervisor {
   }
 
   async #stopInOrder(order: readonly string[]): Promise<void> {
+    for (const child of this.#children) child.tell({ kind: 'ending' });
     const left = new Set(this.#children);
     for (const start of [...order, '']) {
       const group = [...left].filter((child) => child.spec.name.startsWith(start));
