@@ -10,40 +10,9 @@
 // simplex then optimises. Largest coefficients first; after a run of steps without progress Bland's rule (lowest index)
 // takes over, which cannot cycle.
 
-export type Relation = '<=' | '=' | '>=';
+import type { LinearProgram, LpSolution, LpStatus, SimplexState } from './linear-program.ts';
 
-export interface LinearProgram {
-  /** Coefficients to maximise; n entries. */
-  readonly objective: ArrayLike<number>;
-  /** m × n, row-major. */
-  readonly matrix: ArrayLike<number>;
-  readonly relations: readonly Relation[];
-  /** m entries. */
-  readonly rightHandSide: ArrayLike<number>;
-  /** n entries, finite; 0 when left out. */
-  readonly lower?: ArrayLike<number>;
-  /** n entries, +Infinity allowed and the default. */
-  readonly upper?: ArrayLike<number>;
-}
-
-/** `cutoff`: the optimum is proven to be no better than asked for. `stalled`: the pivot limit was reached. */
-export type LpStatus = 'optimal' | 'infeasible' | 'unbounded' | 'cutoff' | 'stalled';
-
-export interface LpSolution {
-  readonly status: LpStatus;
-  /** Meaningful when `status` is `optimal`. */
-  readonly objective: number;
-  readonly values: Float64Array;
-  /** Gain of the optimum per unit of right-hand side; m entries. */
-  readonly duals: Float64Array;
-  readonly pivots: number;
-}
-
-/** A copy of all that a solver knows; may be restored into the solver that made it. */
-export interface SimplexState {
-  readonly numbers: Float64Array;
-  readonly indices: Int32Array;
-}
+export type { LinearProgram, LpSolution, LpStatus, Relation, SimplexState } from './linear-program.ts';
 
 const FEASIBLE = 1e-9;
 const OPTIMAL = 1e-9;
