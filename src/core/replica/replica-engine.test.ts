@@ -294,6 +294,18 @@ describe('scheduling, step by step', () => {
     expect(sink.finishedAt(7)).toBe(3 + TIME_GRID_SECONDS);
   });
 
+  test('a late abort that came while all batches were in flight gives room at the next end, not before', () => {
+    // Found by the property above: seed 1408399710.
+    const setup: Setup = { pipelineParallel: 2, kvBlocks: 10, maxSequences: 2, maxBatchedTokens: 1 };
+    const never = Number.POSITIVE_INFINITY;
+    const jobs: Job[] = [
+      { at: 0, input: 1, output: 2, priority: 0, abortAt: never },
+      { at: 0, input: 1, output: 1, priority: 0, abortAt: 0.020220010308548808 },
+      { at: 0, input: 1, output: 1, priority: 0, abortAt: never },
+    ];
+    expect(playAndRecord(setup, jobs, false).heard).toEqual(playAndRecord(setup, jobs, true).heard);
+  });
+
   test('a sink may send the next request from inside a callback', () => {
     const engine = newEngine(wide, secondPerStep);
     const recorder = new Recorder();

@@ -229,7 +229,9 @@ export class ReplicaEngine {
   #nextStartSeconds(): number {
     if (this.#batchCount === this.#batches.length) return Number.POSITIVE_INFINITY;
     const command = this.#commands[this.#firstCommand];
-    return command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
+    const since = command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
+    // What became possible while all batches were in flight is possible now, not then.
+    return Math.max(since, this.#lastEventSeconds);
   }
 
   /** The first point of the time grid after a moment, and not before what has happened already. */
