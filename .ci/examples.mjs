@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
+spawnSync('npm', ['run', '--silent', 'build'], { stdio: 'inherit' });
 let [passed, failed] = [0, 0];
 for (const name of readdirSync('examples')
   .filter((file) => file.endsWith('.yaml'))

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { describe, expect, test } from 'vitest';
+import { listSettings } from '../src/host/config/index.ts';
 import { cruise, cruiseFiles } from './support/tidy/cruise.ts';
 import { isSource, isTest, listFiles, root, type TextFile } from './support/tidy/files.ts';
 import { impurities } from './support/tidy/purity.ts';
@@ -244,6 +245,16 @@ describe('the package', () => {
         .map(({ path }) => path)
         .filter((path) => /\.(csv|gz|jsonl|parquet)$/.test(path) && !path.startsWith(`examples/`)),
     ).toEqual([]);
+  });
+});
+
+describe('configuration', () => {
+  test('every setting is read somewhere', () => {
+    const readers = sources.filter(({ path }) => !isTest(path) && path !== 'src/host/config/schema.ts');
+    const names = listSettings().map(({ path }) => path.split(/[.[\]]+/).at(-1)!);
+    expect(names.length).toBeGreaterThan(50);
+    const unread = names.filter((name) => !readers.some(({ text }) => new RegExp(`\\b${name}\\b`).test(text)));
+    expect(unread).toEqual([]);
   });
 });
 
