@@ -13,7 +13,6 @@ import type { ExchangeHost } from './exchange-host.ts';
 import { failureEvent, failures, type HttpFailure, sendFailure } from './http-errors.ts';
 import { API_PATHS, type InferenceRequest } from './inference-request.ts';
 import type { RequestSeries } from './metrics.ts';
-import { SHORTEST_QUEUE_WAIT_MS } from './options.ts';
 import type { Replica, ReplicaGuest } from './replica.ts';
 import { StreamProgress } from './stream-progress.ts';
 import { type SegmentScanner, StreamScanner, type StreamStop, usageCounts, utf8ToLatin1 } from './stream-scanner.ts';
@@ -157,7 +156,7 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     queue.add(this, wasCut);
     const nowMs = performance.now();
     this.#waitingSinceMs = nowMs;
-    this.#waitDeadlineMs ??= nowMs + Math.max(SHORTEST_QUEUE_WAIT_MS, clock.realMs(options.queueTimeoutSeconds));
+    this.#waitDeadlineMs ??= nowMs + Math.max(options.shortestWaitMs, clock.realMs(options.queueTimeoutSeconds));
     this.#waitTimer = setTimeout(() => this.#waitedTooLong(), Math.max(0, this.#waitDeadlineMs - nowMs));
     if (this.request.stream) {
       this.#pingTimer = setInterval(() => this.#write(': keep-alive\n\n'), options.pingSeconds * 1000);

@@ -19,7 +19,7 @@ import { type Api, type InferenceRequest, readInferenceRequest } from './inferen
 import { LengthEstimate } from './length-estimate.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { Observations } from './observations.ts';
-import { type GatewayClock, type GatewayOptions, SHORTEST_IDLE_MS } from './options.ts';
+import type { GatewayClock, GatewayOptions } from './options.ts';
 import { ReplicaSet } from './replica-set.ts';
 import { RoutingStateFile } from './state-file.ts';
 
@@ -158,7 +158,7 @@ export class Gateway implements ExchangeHost<Exchange> {
   }
 
   #endSilentStreams(): void {
-    const limitMs = Math.max(SHORTEST_IDLE_MS, this.clock.realMs(this.options.idleTimeoutSeconds));
+    const limitMs = Math.max(this.options.shortestIdleMs, this.clock.realMs(this.options.idleTimeoutSeconds));
     const nowMs = performance.now();
     for (const exchange of this.#exchanges) {
       if (exchange.isStreaming && nowMs - exchange.lastDataMs > limitMs) exchange.engineHangs();

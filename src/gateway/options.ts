@@ -46,9 +46,9 @@ export interface GatewayOptions {
   /** Where the last routing update is kept over a restart; null: nowhere. */
   readonly stateFile: string | null;
   readonly maxQueuedRequests: number;
-  /** Longest wait for a replica, pool time; never less than {@link SHORTEST_QUEUE_WAIT_MS} in real time. */
+  /** Longest wait for a replica, pool time; never less than `shortestWaitMs` in real time. */
   readonly queueTimeoutSeconds: number;
-  /** Longest silence of an engine in the middle of a stream, pool time; never less than {@link SHORTEST_IDLE_MS}. */
+  /** Longest silence of an engine in the middle of a stream, pool time; never less than `shortestIdleMs`. */
   readonly idleTimeoutSeconds: number;
   /** How long running answers may go on after a shutdown was asked for, real time. */
   readonly shutdownSeconds: number;
@@ -63,11 +63,10 @@ export interface GatewayOptions {
   readonly maxRequestsPerReplica: number;
   /** Failed tries of one request without any progress before it is given up. */
   readonly maxTries: number;
+  /** An accelerated pool shortens its waits, but processes do not start and answer faster: floors in real time. */
+  readonly shortestWaitMs: number;
+  readonly shortestIdleMs: number;
 }
-
-/** An accelerated pool shortens its waits, but processes do not start and answer faster than real time. */
-export const SHORTEST_QUEUE_WAIT_MS = 5000;
-export const SHORTEST_IDLE_MS = 10_000;
 
 export const GATEWAY_DEFAULTS = {
   host: '127.0.0.1',
@@ -86,6 +85,8 @@ export const GATEWAY_DEFAULTS = {
   pingSeconds: 10,
   maxRequestsPerReplica: 0,
   maxTries: 3,
+  shortestWaitMs: 5000,
+  shortestIdleMs: 10_000,
 } as const satisfies Partial<GatewayOptions>;
 
 /** Spreads requests by outstanding requests alone, where no better router is given. */

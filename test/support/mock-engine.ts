@@ -26,6 +26,8 @@ export interface Seen {
   readonly path: string;
   readonly headers: IncomingMessage['headers'];
   readonly body: Record<string, unknown>;
+  /** The body's text as it came. */
+  readonly raw: string;
 }
 
 export interface MockEngineOptions {
@@ -35,6 +37,8 @@ export interface MockEngineOptions {
   readonly tokensPerEvent?: readonly number[];
   /** Bytes in each write, over and over; empty: one write per event. */
   readonly bytesPerWrite?: readonly number[];
+  /** Characters of filling in each event. */
+  readonly padding?: number;
   /** The detokenizer of a continuation sees the tokens before it (vLLM's does); else it starts inside characters. */
   readonly primesDetokenizer?: boolean;
   /** Tells when a request is held. */
@@ -52,17 +56,11 @@ const CHARACTERS = ['😀', 'é', '漢', '🚀', '"', '\\', '\n', '“', 'ß', '
 
 const characterOf = (half: number): string => CHARACTERS[half % CHARACTERS.length]!;
 
-/** FNV-1a over the whole prefix: one wrong, lost or doubled token changes everything that follows. */
-export function prefixHash(ids: readonly number[]): number {
-  let hash = 0x811c9dc5;
-  for (const id of ids) hash = Math.imul(hash ^ id, 0x01000193) >>> 0;
-  return hash;
-}
+/** One step of FNV-1a over the whole prefix: one wrong, lost or doubled token changes everything that follows. */
+const step = (hash: number, id: number): number => Math.imul(hash ^ id, 0x01000193) >>> 0;
 
-function nextToken(prefix: readonly number[]): number {
-  const last = prefix.at(-1) ?? 0;
+function nextToken(last: number, hash: number): number {
   if (last >= FIRST_HALF && last < FIRST_HALF + HALVES) return last - FIRST_HALF + SECOND_HALF;
-  const hash = prefixHash(prefix);
   return hash % 5 === 0 ? FIRST_HALF + (hash % HALVES) : FIRST_WORD + (hash % WORDS);
 }
 
@@ -93,18 +91,17 @@ export function expectedOutput(
   length: number | null = null,
   continued = 0,
 ): Output {
-  const prefix = [...promptIds];
+  let hash = promptIds.reduce(step, 0x811c9dc5);
   const ids: number[] = [];
   let text = '';
   for (;;) {
-    const ends =
-      length === null ? prefixHash([...prefix, 7]) % 97 === 0 && continued + ids.length > 0 : ids.length >= length;
+    const ends = length === null ? step(hash, 7) % 97 === 0 && continued + ids.length > 0 : ids.length >= length;
     if (ends) return { ids, text, finishReason: 'stop' };
     if (ids.length >= maxTokens) return { ids, text, finishReason: 'length' };
-    const id = nextToken(prefix);
+    const id = nextToken(ids.at(-1) ?? promptIds.at(-1) ?? 0, hash);
     text += textOf(id, ids.at(-1) ?? null);
     ids.push(id);
-    prefix.push(id);
+    hash = step(hash, id);
   }
 }
 
@@ -135,6 +132,11 @@ export class MockEngine {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #idle: (() => void)[] = [];
+  readonly #holds: (() => void)[] = [];
+  /** A stream waits for its client to read. */
+  blocked = false;
+  /** Bytes of stream events written so far. */
+  bytesWritten = 0;
   #created = 1_700_000_000;
 
   private constructor(options: MockEngineOptions) {
@@ -160,6 +162,16 @@ export class MockEngine {
     return `http://127.0.0.1:${this.port}`;
   }
 
+  /** Resolves when a request is next held. */
+  nextHold(): Promise<void> {
+    return new Promise((resolve) => this.#holds.push(resolve));
+  }
+
+  #held(): void {
+    this.#options.onHold?.(this);
+    for (const resolve of this.#holds.splice(0)) resolve();
+  }
+
   /** Resolves when nothing runs here. */
   async idle(): Promise<void> {
     if (this.running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
@@ -181,8 +193,9 @@ export class MockEngine {
     const chunks: Buffer[] = [];
     req.on('data', (chunk: Buffer) => chunks.push(chunk));
     req.on('end', () => {
-      const body = JSON.parse(Buffer.concat(chunks).toString('utf8')) as Record<string, unknown>;
-      this.seen.push({ path, headers: req.headers, body });
+      const raw = Buffer.concat(chunks).toString('utf8');
+      const body = JSON.parse(raw) as Record<string, unknown>;
+      this.seen.push({ path, headers: req.headers, body, raw });
       const answer = this.answers.shift();
       if (answer !== undefined) {
         res.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers }).end(answer.body);
@@ -237,7 +250,7 @@ export class MockEngine {
     const { ids, finishReason, promptIds } = generation;
     const script = this.scripts.shift();
     if (script !== undefined) {
-      if (script.ending === 'hold') this.#options.onHold?.(this);
+      if (script.ending === 'hold') this.#held();
       else res.destroy();
       return;
     }
@@ -267,7 +280,10 @@ export class MockEngine {
     const withIds = body.return_token_ids === true;
     const options = (body.stream_options ?? {}) as { include_usage?: boolean; continuous_usage_stats?: boolean };
     const script = this.scripts.shift() ?? null;
-    const writer = new PieceWriter(res, this.#options.bytesPerWrite ?? []);
+    const writer = new PieceWriter(res, this.#options.bytesPerWrite ?? [], (bytes) => {
+      this.blocked = bytes === null;
+      this.bytesWritten += bytes ?? 0;
+    });
     res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
 
     const usageAfter = (count: number) =>
@@ -279,6 +295,7 @@ export class MockEngine {
       await writer.write(event(role, 0, withIds ? { prompt_token_ids: promptIds } : {}));
     }
     const pattern = this.#options.tokensPerEvent ?? [1];
+    const padding = this.#options.padding === undefined ? {} : { padding: 'x'.repeat(this.#options.padding) };
     let at = 0;
     for (let number = 0; at < ids.length || number === 0; number++) {
       if (
@@ -297,7 +314,7 @@ export class MockEngine {
         ...(isChat ? {} : { prompt_token_ids: withIds && number === 0 ? promptIds : null }),
         token_ids: withIds ? ids.slice(at, to) : null,
       };
-      await writer.write(event(choice, to));
+      await writer.write(event(choice, to, padding));
       if (res.destroyed) return;
       at = to;
     }
@@ -329,7 +346,7 @@ export class MockEngine {
         return false;
       case 'hold':
         await writer.flush();
-        this.#options.onHold?.(this);
+        this.#held();
         return true;
       case 'end':
         res.end();
@@ -369,11 +386,14 @@ const usageOf = (prompt: number, completion: number) => ({
 class PieceWriter {
   readonly #res: ServerResponse;
   readonly #sizes: readonly number[];
+  readonly #onWrite: (bytes: number | null) => void;
   #count = 0;
 
-  constructor(res: ServerResponse, sizes: readonly number[]) {
+  /** @param onWrite - told the bytes of each piece, and null when the client has to read first. */
+  constructor(res: ServerResponse, sizes: readonly number[], onWrite: (bytes: number | null) => void) {
     this.#res = res;
     this.#sizes = sizes;
+    this.#onWrite = onWrite;
   }
 
   async write(text: string): Promise<void> {
@@ -381,7 +401,11 @@ class PieceWriter {
     for (let at = 0; at < bytes.length; ) {
       const size = this.#sizes.length === 0 ? bytes.length : this.#sizes[this.#count++ % this.#sizes.length]!;
       if (this.#res.destroyed) return;
-      if (!this.#res.write(bytes.subarray(at, at + size))) {
+      const piece = bytes.subarray(at, at + size);
+      const flows = this.#res.write(piece);
+      this.#onWrite(piece.length);
+      if (!flows) {
+        this.#onWrite(null);
         await new Promise<void>((resolve) => {
           this.#res.once('drain', resolve);
           this.#res.once('close', resolve);
