@@ -9,3 +9,4 @@ export * from './supervisor/index.ts';
 export * from './switch-executor/index.ts';
 export * from './telemetry/index.ts';
 export * from './traces/index.ts';
+export * from './traffic/index.ts';
