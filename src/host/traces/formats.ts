@@ -193,13 +193,17 @@ function calendarTime(place: Place, column: string, text: string): SplitSeconds 
   return { whole: date.getTime() / 1000 - zoneSeconds, rest: match[7] ? Number(match[7]) : 0 };
 }
 
-/** A request of the row, as seconds after `origin`. */
+/**
+ * A request of the row, as seconds after `origin`. Optional fields are assigned, not spread: objects made by a conditional
+ * spread are dictionaries to V8, and reading millions of them is ten times slower.
+ */
 export function requestOf(row: TraceRow, origin: SplitSeconds): TraceRequest {
-  return {
+  const request: { -readonly [Key in keyof TraceRequest]: TraceRequest[Key] } = {
     arrivalSeconds: row.at.whole - origin.whole + (row.at.rest - origin.rest),
     inputTokens: row.inputTokens,
     outputTokens: row.outputTokens,
-    ...(row.model === undefined ? {} : { model: row.model }),
-    ...(row.tenant === undefined ? {} : { tenant: row.tenant }),
   };
+  if (row.tenant !== undefined) request.tenant = row.tenant;
+  if (row.model !== undefined) request.model = row.model;
+  return request;
 }
