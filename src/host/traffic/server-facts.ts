@@ -67,10 +67,8 @@ export class SwitchWatch {
       this.#deployment = deployment;
       return;
     }
-    if (deployment === this.#deployment) {
-      if (atSeconds - this.#lastSeconds > this.#quietSeconds) this.end();
-      return;
-    }
+    if (atSeconds - this.#lastSeconds > this.#quietSeconds) this.end();
+    if (deployment === this.#deployment) return;
     if (Number.isNaN(this.#firstSeconds)) {
       this.#firstSeconds = atSeconds;
       this.#before = this.#deployment;
