@@ -1,24 +1,25 @@
-// The command line. Each file in commands/ is one command and exports `register(program)`; here is only what all share:
+// The command line. Each command is a module of commands/ that exports `register(program)`; here is only what all share:
 // how errors look, which exit code they give, and where help, version and suggestions come from.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { OserveError } from '../core/domain/index.ts';
 
 interface CommandModule {
-  register(program: Command): void | Promise<void>;
+  register(program: Command): void;
 }
 
-const commandsFolder = new URL('./commands/', import.meta.url);
-
-/** Modules of commands/, by command name. */
-function commandFiles(): Map<string, URL> {
-  const files = new Map<string, URL>();
-  for (const name of readdirSync(commandsFolder).sort()) {
-    const match = /^([a-z-]+)\.(?:js|ts)$/.exec(name);
-    if (match) files.set(match[1]!, new URL(name, commandsFolder));
-  }
-  return files;
-}
+/** In the order of the help text. Loaded on demand: a command starts without what only others need. */
+const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
+  up: () => import('./commands/up.ts'),
+  simulate: () => import('./commands/simulate.ts'),
+  plan: () => import('./commands/plan.ts'),
+  'switch-plan': () => import('./commands/switch-plan.ts'),
+  forecast: () => import('./commands/forecast.ts'),
+  replay: () => import('./commands/replay.ts'),
+  trace: () => import('./commands/trace.ts'),
+  config: () => import('./commands/config.ts'),
+  calibrate: () => import('./commands/calibrate.ts'),
+};
 
 function packageVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
@@ -40,9 +41,8 @@ export async function createProgram(only: string | null = null): Promise<Command
     .showHelpAfterError('(add --help for usage and an example)')
     .addHelpText('after', '\nExample:\n  $ oserve simulate --trace trace.csv.gz --model llama2-70b --gpus 16')
     .exitOverride();
-  const files = commandFiles();
-  const wanted = only !== null && files.has(only) ? [files.get(only)!] : [...files.values()];
-  for (const file of wanted) await ((await import(file.href)) as CommandModule).register(program);
+  const names = only !== null && Object.hasOwn(COMMANDS, only) ? [only] : Object.keys(COMMANDS);
+  for (const name of names) (await COMMANDS[name]!()).register(program);
   return program;
 }
 

@@ -30,12 +30,12 @@ const example = (text: string): string => `\nExample:\n  $ ${text}`;
 export function register(program: Command): void {
   const config = program
     .command('config')
-    .description('print, check or describe the configuration')
+    .description('Prints, checks or describes the configuration.')
     .addHelpText('after', example('oserve config print --config examples/quickstart.yaml'));
 
   config
     .command('print')
-    .description('print each value and where it came from')
+    .description('Prints each value and where it came from.')
     .option('--config <file>', 'YAML file; without it, defaults and environment')
     .option('--json', 'print one JSON object')
     .addHelpText('after', example('OSERVE_GATEWAY_PORT=9000 oserve config print --config examples/quickstart.yaml'))
@@ -47,7 +47,7 @@ export function register(program: Command): void {
 
   config
     .command('validate')
-    .description('check a file; exits with 0 only when it can be used')
+    .description('Checks a file; exits with 0 only when it can be used.')
     .argument('<file>', 'YAML file')
     .addHelpText('after', example('oserve config validate examples/quickstart.yaml'))
     .action((file: string) => {
@@ -60,7 +60,7 @@ export function register(program: Command): void {
 
   config
     .command('schema')
-    .description('print the JSON Schema of a configuration file, for editors')
+    .description('Prints the JSON Schema of a configuration file, for editors.')
     .addHelpText('after', example('oserve config schema > oserve.schema.json'))
     .action(() => {
       process.stdout.write(`${JSON.stringify(configJsonSchema(), null, 2)}\n`);
