@@ -1,13 +1,15 @@
 // Runs a pool in the foreground: starts its processes in order, keeps them alive, writes down who runs where, and ends
 // all of them in order when it is asked to.
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { ConfigError } from '../../core/domain/index.ts';
 import {
   assertPortFree,
   type ChildEvent,
   createLogger,
   findFreePort,
+  initialDeployment,
   type LoadedConfig,
   PoolClock,
   SqliteJournal,
@@ -23,11 +25,17 @@ const STOP_ORDER = ['traffic', 'gateway', 'controller', 'agent'];
 /**
  * Resolves with the exit code when everything has ended.
  *
- * @throws {@link ConfigError} when a port is taken, {@link JournalError} when another pool uses the state directory,
+ * @throws {@link ConfigError} when a port is taken or the start is impossible, {@link JournalError} when another pool uses the state directory,
  *   {@link EngineError} when a process does not start; nothing is left running then.
  */
 export async function runPool(loaded: LoadedConfig, write: (text: string) => void): Promise<number> {
   const { config } = loaded;
+  initialDeployment(loaded); // what cannot be placed is said now
+  if (loaded.trafficFile !== null && !existsSync(loaded.trafficFile)) {
+    throw new ConfigError(`There is no trace file ${loaded.trafficFile}.`, {
+      hint: 'traffic.source (--traffic) is none, generated, or the name of a trace file.',
+    });
+  }
   const stateDirectory = resolve(config.stateDirectory);
   const poolId = `${Date.now().toString(36)}-${randomBytes(4).toString('hex')}`;
   const ports = await choosePorts(loaded);

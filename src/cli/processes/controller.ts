@@ -3,9 +3,7 @@
 // was under way is in the journal, and the next process takes it up. Without it the gateway routes on by its last table.
 import { controlStep, priorWorkload } from '../../core/control/index.ts';
 import {
-  type Deployment,
   gpuKind,
-  parseDeployment,
   type RoutingTable,
   type TickRecord,
   type WorkUnits,
@@ -23,7 +21,6 @@ import {
   initialDeployment,
   type Layout,
   LiveFleet,
-  notationDefaults,
   onParentMessage,
   PoolClock,
   processOptions,
@@ -155,13 +152,10 @@ function fillFromHost(layout: Layout): { bytes: number; seconds: number } {
 
 /** The deployment at the start of the pool, placed on layouts that are parked. */
 function placedInitial() {
-  const { initial } = config.switching;
-  const wanted: Deployment =
-    initial === null ? initialDeployment(input) : parseDeployment(initial, notationDefaults(cluster, models));
   return placeDeployment(
     cluster,
     [],
-    wanted,
+    initialDeployment(input),
     models.map(({ spec }) => spec),
     { parkedLayouts: layouts },
   );
