@@ -58,6 +58,8 @@ export interface ControllerConfig {
   readonly stepTimeOf: StepTimeOf;
   readonly profileVersion: string;
   readonly seed: number;
+  /** Plans take no time: only for the clairvoyant reference policies. */
+  readonly freeSwitches?: boolean;
   /** Replaces the predictor: the clairvoyant reference policies give the true rates. */
   readonly forecastOverride?: (workload: WorkloadModel, atSeconds: number, windows: number) => Forecast;
 }

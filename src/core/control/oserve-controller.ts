@@ -32,6 +32,7 @@ import type { ControllerConfig } from './config.ts';
 import { forecastWindows } from './forecast-rates.ts';
 import { type Candidate, Planner } from './planner.ts';
 import { priorWorkload } from './prior.ts';
+import { BURST_SECONDS, burstiness, type TrafficModel } from './twin-traffic.ts';
 import { describeVerdict, judge, type Verdict } from './verdict.ts';
 
 /** Requests that types are fitted on, newest last. */
@@ -41,6 +42,8 @@ const FEWEST_TO_FIT = 32;
 const DRIFT_REQUESTS = 1000;
 /** Windows that the predictors learn from. */
 const HISTORY_WINDOWS = 180;
+/** Windows that burstiness is measured over. */
+const BURST_WINDOWS = 30;
 /** Shares that move less than this are not worth a new table. */
 const SHARE_TOLERANCE = 0.02;
 
@@ -104,8 +107,7 @@ class OserveController implements Controller {
     const verdict: Verdict = mayAct
       ? judge({
           config: this.#config,
-          workload: this.#workload,
-          forecast: this.#forecast,
+          traffic: this.#trafficModel(observation, this.#forecast),
           cluster: observation.cluster,
           lostGpus: observation.lostGpus,
           current,
@@ -155,6 +157,17 @@ class OserveController implements Controller {
     this.#servingKey = key;
     const serving = countsOf(asPlaced(observation.replicas.filter((replica) => replica.state === 'serving')));
     return this.#route(this.#planner.assignmentFor(this.#workload, this.#rates(), serving, this.#assignment));
+  }
+
+  #trafficModel({ running, atSeconds }: Observation, forecast: Forecast): TrafficModel {
+    const { windowSeconds } = this.#config;
+    const perWindow = Math.floor(windowSeconds / BURST_SECONDS);
+    const bursts =
+      perWindow < 2
+        ? []
+        : this.#counter.countsByWindow(BURST_SECONDS, atSeconds, this.#workload, BURST_WINDOWS * perWindow);
+    const burstCv2 = burstiness(bursts, this.#workload.types.length, Math.max(1, perWindow));
+    return { workload: this.#workload, forecast, windowSeconds, burstCv2, running };
   }
 
   #rates(): readonly number[] {

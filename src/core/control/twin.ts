@@ -17,7 +17,7 @@ import { SimulatedFleet, type SimulationResult } from '../sim/index.ts';
 import type { ControllerConfig } from './config.ts';
 import { mostParkedBytes } from './parked.ts';
 import type { Candidate } from './planner.ts';
-import { makeRequestRouter } from './request-router.ts';
+import { makeRequestRouter, type RequestRouter } from './request-router.ts';
 import { tailMean } from './statistics.ts';
 
 /** The tail that `p99` is judged by: the mean of the slowest 2 %, which is steadier than the percentile and adds up. */
@@ -51,7 +51,7 @@ export class Twin {
     this.#simulatedRequests += traffic.length;
     const { models, engine, stepTimeOf, costs, parkedLayouts } = this.#config;
     const routing: RoutingTable = { version: 0, workload: this.#workload, assignment: candidate.assignment };
-    const fleet = new SimulatedFleet({
+    const fleet = new SimulatedFleet<RequestRouter>({
       trace: traffic,
       cluster: inside?.cluster ?? { nodes: [] },
       models,
@@ -59,7 +59,7 @@ export class Twin {
       stepTimeOf,
       parkedBytes: mostParkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
       initial: inside ? inside.plan.from : anywhere(candidate.deployment),
-      makeRouter: (table, replicas) => makeRequestRouter(table ?? routing, replicas),
+      makeRouter: (table, replicas, previous) => makeRequestRouter(table ?? routing, replicas, previous),
       costs,
       random: random('twin'),
     });

@@ -9,7 +9,6 @@ import {
   type Cluster,
   type ConsideredCandidate,
   type Decision,
-  type Forecast,
   formatDeployment,
   InfeasibleError,
   nodeIndexByGpu,
@@ -20,14 +19,13 @@ import {
   replicaId,
   SwitchError,
   type SwitchPlan,
-  type WorkloadModel,
 } from '../domain/index.ts';
 import { placeDeployment, planSwitch } from '../switching/index.ts';
 import type { ControllerConfig } from './config.ts';
 import type { Candidate, Proposal } from './planner.ts';
 import { mean, pairedLowerBound } from './statistics.ts';
 import { Twin } from './twin.ts';
-import { sampleTraffic } from './twin-traffic.ts';
+import { sampleTraffic, type TrafficModel } from './twin-traffic.ts';
 
 /** Windows of the screening traffic. */
 const SCREEN_WINDOWS = 3;
@@ -49,8 +47,7 @@ export interface Verdict {
 
 export interface JudgeRequest {
   readonly config: ControllerConfig;
-  readonly workload: WorkloadModel;
-  readonly forecast: Forecast;
+  readonly traffic: TrafficModel;
   readonly cluster: Cluster;
   readonly lostGpus: readonly number[];
   readonly current: PlacedDeployment;
@@ -68,8 +65,8 @@ interface Scored {
 }
 
 export function judge(request: JudgeRequest): Verdict {
-  const { config, workload, forecast, proposal, budgetRequests, random } = request;
-  const twin = new Twin(config, workload);
+  const { config, traffic, proposal, budgetRequests, random } = request;
+  const twin = new Twin(config, traffic.workload);
   const candidates = [...proposal.stay, ...proposal.moves];
   if (candidates.length === 0) {
     return {
@@ -81,9 +78,8 @@ export function judge(request: JudgeRequest): Verdict {
     };
   }
   const screen = sampleTraffic(
-    workload,
-    forecast.arrivalRate.slice(0, SCREEN_WINDOWS),
-    config.windowSeconds,
+    traffic,
+    Math.min(SCREEN_WINDOWS, config.horizonWindows),
     Math.floor((budgetRequests * 0.4) / candidates.length),
     random.fork('screen'),
   );
@@ -118,15 +114,9 @@ export function judge(request: JudgeRequest): Verdict {
 
   const runs = DUEL_TRAFFICS * (1 + 2 * DUEL_MOVES);
   const traffics = Array.from({ length: DUEL_TRAFFICS }, (_, i) =>
-    sampleTraffic(
-      workload,
-      forecast.arrivalRate.slice(0, config.horizonWindows),
-      config.windowSeconds,
-      Math.floor((budgetRequests * 0.6) / runs),
-      random.fork(`duel ${i}`),
-    ),
+    sampleTraffic(traffic, config.horizonWindows, Math.floor((budgetRequests * 0.6) / runs), random.fork(`duel ${i}`)),
   );
-  const staying = traffics.map((traffic) => twin.score(stay.candidate, traffic));
+  const staying = traffics.map((requests) => twin.score(stay.candidate, requests));
   const margin = config.minGainShare * Math.abs(mean(staying));
   let best: { readonly candidate: Candidate; readonly plan: SwitchPlan; readonly surplus: number } | null = null;
   const duelled: ConsideredCandidate[] = [];
@@ -137,12 +127,12 @@ export function judge(request: JudgeRequest): Verdict {
       refused = plan;
       continue;
     }
-    const moved = traffics.map((traffic) => twin.score(candidate, traffic));
+    const moved = traffics.map((requests) => twin.score(candidate, requests));
     const gain = pairedLowerBound(staying.map((value, i) => value - moved[i]!));
     let loss = 0;
     if (gain > margin) {
-      const switching = traffics.map((traffic) =>
-        twin.score(candidate, traffic, { plan, before: stay.candidate, cluster: request.cluster }),
+      const switching = traffics.map((requests) =>
+        twin.score(candidate, requests, { plan, before: stay.candidate, cluster: request.cluster }),
       );
       loss = Math.max(0, mean(switching) - mean(moved));
       const surplus = gain - loss - margin;
@@ -192,7 +182,7 @@ function planTo(
       lostGpus,
       parkedLayouts: layouts,
     });
-    return planSwitch({
+    const plan = planSwitch({
       id: switchId,
       cluster,
       models,
@@ -205,6 +195,8 @@ function planTo(
       lostGpus,
       ...(onlyParkedLayouts ? { rungs: ['keep', 'wake', 'parked-fill'] as const } : {}),
     });
+    if (!config.freeSwitches) return plan;
+    return { ...plan, seconds: 0, steps: plan.steps.map((step) => ({ ...step, seconds: 0 })) };
   } catch (error) {
     // The counts fit, but no placement or no order of steps does: say so in the record, and stay.
     if (error instanceof InfeasibleError || error instanceof SwitchError) return error.message;

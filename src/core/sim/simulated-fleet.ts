@@ -34,12 +34,17 @@ export interface SimulatedRouter {
   setReplicas(replicas: readonly RoutableReplica[]): void;
 }
 
-export interface SimulationOptions extends ReplicaFactory {
+export interface SimulationOptions<Router extends SimulatedRouter = SimulatedRouter> extends ReplicaFactory {
   /** Sorted by arrival. */
   readonly trace: readonly TraceRequest[];
   readonly cluster: Cluster;
   readonly initial: PlacedDeployment;
-  readonly makeRouter: (routing: RoutingTable | null, replicas: readonly RoutableReplica[]) => SimulatedRouter;
+  /** `previous` is the router that is replaced; its bookkeeping may go on. */
+  readonly makeRouter: (
+    routing: RoutingTable | null,
+    replicas: readonly RoutableReplica[],
+    previous?: Router,
+  ) => Router;
   readonly costs: SwitchCosts;
   readonly random: Random;
   /** How long a step of a switch really takes, and whether it fails; by default as planned, and never. */
@@ -60,13 +65,13 @@ export interface SimulationResult {
   readonly switches: readonly EndedSwitch[];
 }
 
-export class SimulatedFleet implements Fleet {
+export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> implements Fleet {
   readonly log: RequestLog;
-  readonly #options: SimulationOptions;
+  readonly #options: SimulationOptions<Router>;
   readonly #replicas: SimulatedReplicas;
   readonly #switching: SimulatedSwitch;
   readonly #ages: Random;
-  #router: SimulatedRouter;
+  #router: Router;
   #nowSeconds = 0;
   /** Requests before this have arrived. */
   #arrived = 0;
@@ -85,7 +90,7 @@ export class SimulatedFleet implements Fleet {
   #finished: FinishedRequest[] = [];
   #endedTold = 0;
 
-  constructor(options: SimulationOptions) {
+  constructor(options: SimulationOptions<Router>) {
     this.#options = options;
     const model = options.models[0]!.name;
     const lengths = new Map(options.models.map((spec) => [spec.name, spec.maxModelLen]));
@@ -111,6 +116,11 @@ export class SimulatedFleet implements Fleet {
 
   get nowSeconds(): number {
     return this.#nowSeconds;
+  }
+
+  /** Id of the switch under way, or null. */
+  get switchInProgress(): string | null {
+    return this.#switching.current;
   }
 
   /** Nothing is left to happen, except what a decision may still start. */
@@ -190,7 +200,7 @@ export class SimulatedFleet implements Fleet {
   }
 
   setRouting(routing: RoutingTable): void {
-    this.#router = this.#options.makeRouter(routing, this.#routableReplicas());
+    this.#router = this.#options.makeRouter(routing, this.#routableReplicas(), this.#router);
   }
 
   startSwitch(plan: SwitchPlan, routing: RoutingTable): void {
