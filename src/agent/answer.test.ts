@@ -42,7 +42,7 @@ function startAnswer(body: object) {
   const listeners: TokenListener[] = [];
   const removed: number[] = [];
   const driver: Tokens = {
-    add: (_input, _output, _priority, listener) => listeners.push(listener) - 1,
+    add: (_work, listener) => listeners.push(listener) - 1,
     remove: (handle) => removed.push(handle),
   };
   let ended = 0;

@@ -76,7 +76,9 @@ export class Answer {
     for (const choice of this.#choices) {
       const { generation } = choice;
       const listener = (tokens: number, finished: boolean) => this.#onTokens(choice, tokens, finished);
-      choice.handle = this.#driver.add(generation.prompt.length, generation.length, this.#plan.priority, listener);
+      const { prompt, length, finishReason } = generation;
+      const work = { inputTokens: prompt.length, outputTokens: length, priority: this.#plan.priority, finishReason };
+      choice.handle = this.#driver.add(work, listener);
     }
   }
 

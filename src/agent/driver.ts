@@ -3,22 +3,37 @@
 // back-pressure.
 import type { ReplicaEngine, TokenSink } from '../core/replica/index.ts';
 import type { PoolClock, Timer } from '../host/index.ts';
+import type { FinishReason } from '../wire/index.ts';
 import type { EngineMetrics, RequestTimes } from './engine-metrics.ts';
 
 /** Who gets the tokens of one request: how many there are now, and whether that was the last. */
 export type TokenListener = (generatedTokens: number, finished: boolean) => void;
 
+/** What one request asks of the engine. */
+export interface Work {
+  readonly inputTokens: number;
+  /** The true length, which nobody but the engine knows. */
+  readonly outputTokens: number;
+  /** Smaller goes first. */
+  readonly priority: number;
+  readonly finishReason: FinishReason;
+}
+
 interface Entry extends RequestTimes {
+  readonly finishReason: FinishReason;
   readonly handle: number;
   readonly listener: TokenListener;
   changed: boolean;
   finished: boolean;
 }
 
+export type DriverClock = Pick<PoolClock, 'nowSeconds' | 'at'>;
+export type TokenMetrics = Pick<EngineMetrics, 'firstToken' | 'laterToken' | 'completed' | 'ended'>;
+
 export class EngineDriver implements TokenSink {
-  readonly #clock: PoolClock;
+  readonly #clock: DriverClock;
   readonly #replica: ReplicaEngine;
-  readonly #metrics: EngineMetrics;
+  readonly #metrics: TokenMetrics;
   readonly #entries = new Map<number, Entry>();
   #changed: Entry[] = [];
   #handles = 0;
@@ -26,7 +41,7 @@ export class EngineDriver implements TokenSink {
   #closed = false;
   #timerSeconds = Number.POSITIVE_INFINITY;
 
-  constructor(clock: PoolClock, replica: ReplicaEngine, metrics: EngineMetrics) {
+  constructor(clock: DriverClock, replica: ReplicaEngine, metrics: TokenMetrics) {
     this.#clock = clock;
     this.#replica = replica;
     this.#metrics = metrics;
@@ -36,7 +51,7 @@ export class EngineDriver implements TokenSink {
     return this.#entries.size;
   }
 
-  add(inputTokens: number, outputTokens: number, priority: number, listener: TokenListener): number {
+  add({ inputTokens, outputTokens, priority, finishReason }: Work, listener: TokenListener): number {
     const now = this.#clock.nowSeconds();
     // Batches that have ended come first: the request joins the one that starts next.
     this.#advance(now);
@@ -48,6 +63,7 @@ export class EngineDriver implements TokenSink {
       generatedTokens: 0,
       firstTokenSeconds: Number.NaN,
       lastTokenSeconds: Number.NaN,
+      finishReason,
       listener,
       changed: false,
       finished: false,
@@ -60,8 +76,14 @@ export class EngineDriver implements TokenSink {
 
   /** Gives the request's slot and KV blocks back at once; its listener hears no more. */
   remove(handle: number): void {
-    if (!this.#entries.delete(handle)) return;
-    this.#replica.remove(handle, this.#clock.nowSeconds());
+    const entry = this.#entries.get(handle);
+    if (!entry) return;
+    this.#entries.delete(handle);
+    if (entry.finished) return; // its last token is on its way to the listener
+    // First what has happened until now: the replica can only take a request out at once when it is up to date.
+    const now = this.#clock.nowSeconds();
+    this.#advance(now);
+    this.#replica.remove(handle, now);
     this.#metrics.ended('abort');
     this.settle();
   }
@@ -100,7 +122,10 @@ export class EngineDriver implements TokenSink {
   /** From the replica model: that was the last one. */
   finished(handle: number): void {
     const entry = this.#entries.get(handle);
-    if (entry) entry.finished = true;
+    if (!entry) return;
+    entry.finished = true;
+    this.#metrics.completed(entry);
+    this.#metrics.ended(entry.finishReason);
   }
 
   #advance(nowSeconds: number): void {
@@ -112,10 +137,7 @@ export class EngineDriver implements TokenSink {
       entry.changed = false;
       // A listener before this one may have removed it.
       if (!this.#entries.has(entry.handle)) continue;
-      if (entry.finished) {
-        this.#entries.delete(entry.handle);
-        this.#metrics.completed(entry);
-      }
+      if (entry.finished) this.#entries.delete(entry.handle);
       entry.listener(entry.generatedTokens, entry.finished);
     }
   }

@@ -112,7 +112,7 @@ export class EngineApi {
     const requestId = plan.requestId ?? randomUUID().replaceAll('-', '');
     const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${requestId}`;
     const created = Math.floor(Date.now() / 1000);
-    const meta = { id, model: modelName, created, headers: { 'x-request-id': requestId } };
+    const meta = { id, model: modelName, created, headers: headerOf(requestId) };
     const answer = new Answer(plan, meta, response, driver);
     this.#answers.add(answer);
     answer.start(() => this.#answers.delete(answer));
@@ -147,3 +147,7 @@ export class EngineApi {
     sendJson(response, 200, { prompt: tokens.map(tokenText).join('') }, EMULATED);
   }
 }
+
+/** A request id from a body may be any text; a header takes printable ASCII only. */
+const headerOf = (requestId: string): Record<string, string> =>
+  /^[\x20-\x7e]+$/.test(requestId) ? { 'x-request-id': requestId } : {};

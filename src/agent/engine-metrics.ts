@@ -90,6 +90,7 @@ export class EngineMetrics {
     this.#prompt = counter('prompt_tokens_total', 'Prompt tokens computed.');
     this.#generated = counter('generation_tokens_total', 'Tokens generated.');
     this.#success = counter('request_success_total', 'Requests that ended, by reason.', ['finished_reason']);
+    for (const finished_reason of ['stop', 'length', 'abort']) this.#success.inc({ finished_reason }, 0);
     this.#firstToken = histogram('time_to_first_token_seconds', 'Seconds to the first token.', FIRST_TOKEN);
     this.#eachToken = histogram('inter_token_latency_seconds', 'Seconds between two tokens.', EACH_TOKEN);
     this.#meanToken = histogram('request_time_per_output_token_seconds', 'Mean seconds per later token.', EACH_TOKEN);

@@ -58,23 +58,28 @@ const profileSchema = z.custom<Profile>(
 const clockFields = { epochMs: z.number(), speed: z.number().positive().default(1) };
 const addressFields = { host: z.string().default('127.0.0.1'), port: z.int().min(0).max(65535).default(0) };
 
-export const emulatedEngineOptionsSchema = z.strictObject({
-  ...clockFields,
-  ...addressFields,
-  id: z.string().min(1),
-  model: modelSpecSchema,
-  gpuKind: z.string().min(1),
-  strategy: z.strictObject({ tensorParallel: count, pipelineParallel: count }),
-  engine: engineOptionsSchema.default({ ...DEFAULT_ENGINE_OPTIONS }),
-  /** Size of the KV cache; what memory leaves, as the agent reckons it. */
-  kvBlocks: count,
-  /** Longest input + output of one request, tokens. */
-  maxModelLen: count,
-  /** How long steps take; may be missing only where a step time is passed beside the options. */
-  profiles: z.array(profileSchema).default([]),
-  /** Takes requests from the start; an engine of an agent waits for `admit`. */
-  admitting: z.boolean().default(true),
-});
+export const emulatedEngineOptionsSchema = z
+  .strictObject({
+    ...clockFields,
+    ...addressFields,
+    id: z.string().min(1),
+    model: modelSpecSchema,
+    gpuKind: z.string().min(1),
+    strategy: z.strictObject({ tensorParallel: count, pipelineParallel: count }),
+    engine: engineOptionsSchema.default({ ...DEFAULT_ENGINE_OPTIONS }),
+    /** Size of the KV cache; what memory leaves, as the agent reckons it. */
+    kvBlocks: count,
+    /** Longest input + output of one request, tokens. */
+    maxModelLen: count,
+    /** How long steps take; may be missing only where a step time is passed beside the options. */
+    profiles: z.array(profileSchema).default([]),
+    /** Takes requests from the start; an engine of an agent waits for `admit`. */
+    admitting: z.boolean().default(true),
+  })
+  .refine(({ kvBlocks, engine, maxModelLen }) => maxModelLen <= kvBlocks * engine.kvBlockTokens, {
+    path: ['maxModelLen'],
+    message: 'one request must fit the KV cache: maxModelLen ≤ kvBlocks × engine.kvBlockTokens',
+  });
 export type EmulatedEngineOptions = z.infer<typeof emulatedEngineOptionsSchema>;
 export type EmulatedEngineInput = z.input<typeof emulatedEngineOptionsSchema>;
 

@@ -2,6 +2,7 @@
 // wrongly. And what is looked at below HTTP: packets, slow clients, old clients.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import fc from 'fast-check';
 import { afterEach, expect, test } from 'vitest';
 import type { EmulatedEngineInput, StartedEngine } from '../../src/agent/index.ts';
 import { HEADER_CONTINUED_TOKENS, HEADER_OUTPUT_TOKENS } from '../../src/wire/index.ts';
@@ -115,6 +116,45 @@ test.each([
   const { url } = await start();
   const { status, json } = await postJson(url, COMPLETIONS, { prompt, max_tokens: 1, ...part });
   expect({ status, param: json.error.param }).toEqual({ status: 400, param });
+});
+
+test('whatever a body holds, the answer is an answer or a refusal, and the engine lives', async () => {
+  const { url } = await start({ speed: 5000 });
+  const odd = fc.oneof(fc.constant(null), fc.boolean(), fc.double(), fc.integer(), fc.string({ unit: 'binary' }));
+  const anything = fc.oneof(odd, fc.array(odd, { maxLength: 3 }), fc.dictionary(fc.string(), odd, { maxKeys: 2 }));
+  const fields = [
+    'request_id',
+    'stop',
+    'n',
+    'seed',
+    'user',
+    'priority',
+    'temperature',
+    'stream_options',
+    'tool_choice',
+  ];
+  const body = fc.record(
+    {
+      prompt: fc.oneof({ weight: 3, arbitrary: fc.constant<unknown>('Hello') }, { weight: 1, arbitrary: anything }),
+      max_tokens: fc.oneof(fc.integer({ min: 1, max: 5 }), anything),
+      stream: fc.oneof({ weight: 4, arbitrary: fc.boolean() }, { weight: 1, arbitrary: anything }),
+      ...Object.fromEntries(fields.map((field) => [field, fc.oneof(fc.constant(null), anything)])),
+    },
+    { requiredKeys: ['prompt', 'max_tokens'] },
+  );
+  const statuses = new Set<number>();
+  await fc.assert(
+    fc.asyncProperty(body, async (one) => {
+      const response = await post(url, COMPLETIONS, one);
+      await response.arrayBuffer();
+      statuses.add(response.status);
+    }),
+    { numRuns: 300 },
+  );
+  expect([...statuses].sort()).toEqual([200, 400]);
+  expect(
+    (await postJson(url, COMPLETIONS, { prompt, max_tokens: 3, ignore_eos: true })).json.usage.completion_tokens,
+  ).toBe(3);
 });
 
 test('an engine that is closed to new requests finishes those it has', async () => {

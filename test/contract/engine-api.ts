@@ -239,6 +239,7 @@ export function engineApiContract(start: () => Promise<EngineUnderTest>): void {
 
     test('many streams at once all end whole, and the counters know of each token', async () => {
       const before = await metric(url, 'vllm:generation_tokens_total');
+      const ended = await metric(url, 'vllm:request_success_total');
       const streams = await Promise.all(
         Array.from({ length: 24 }, (_, i) =>
           postStream(url, COMPLETIONS, { ...greedy(10 + i), prompt: `${prompt} ${i}`, return_token_ids: true }),
@@ -247,6 +248,7 @@ export function engineApiContract(start: () => Promise<EngineUnderTest>): void {
       expect(streams.map((stream) => stream.tokenIds.length)).toEqual(streams.map((_, i) => 10 + i));
       const tokens = streams.reduce((sum, stream) => sum + stream.tokenIds.length, 0);
       expect((await metric(url, 'vllm:generation_tokens_total')) - before).toBe(tokens);
+      expect((await metric(url, 'vllm:request_success_total')) - ended).toBe(streams.length);
       expect(await metric(url, 'vllm:num_requests_waiting')).toBe(0);
       for (const name of ['time_to_first_token', 'inter_token_latency', 'e2e_request_latency']) {
         expect(await metric(url, `vllm:${name}_seconds_count`)).toBeGreaterThan(0);

@@ -179,6 +179,20 @@ test('asked to end, the agent ends its engines, even with streams on them, and t
   await expect(response.text()).rejects.toThrow();
 });
 
+test('a second signal forces: the agent does not wait for an engine that hangs', async () => {
+  const agent = start();
+  const { pid } = await agent.serve('e');
+  process.kill(pid!, 'SIGSTOP');
+  agent.child.kill('SIGTERM');
+  await until(async () => {
+    agent.child.kill('SIGTERM');
+    return agent.child.exitCode !== null;
+  });
+  expect(await agent.exit()).toEqual({ code: 1, signal: null });
+  process.kill(pid!, 'SIGCONT');
+  await until(() => !isAlive(pid));
+});
+
 test('when its parent is gone, the agent ends', async () => {
   const agent = start();
   const { pid } = await agent.serve('e');
