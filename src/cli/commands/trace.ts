@@ -168,7 +168,7 @@ function registerGenerate(trace: Command): void {
     .option('--output <file>', 'write there (.gz compresses) instead of to standard output')
     .addHelpText(
       'after',
-      '\nExample:\n  $ oserve trace generate --minutes 120 --rate 8 --from chat=1 --to code=2 --output drift.csv.gz',
+      '\nExample:\n  $ oserve trace generate --minutes 120 --rate 8 --from chat=1 --to code=1 --output drift.csv.gz',
     )
     .action(async (flags: GenerateFlags) => {
       const requests = generateTrace({
