@@ -5,10 +5,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { processesOf } from './processes.mjs';
+import { processesOf, snapshot } from './processes.mjs';
 import { readmeCommands } from './readme.mjs';
 
 const clone = process.argv[2];
+const before = snapshot();
 const url = 'http://127.0.0.1:8080';
 const { start, curl } = readmeCommands(clone);
 console.log(`$ ${start}`);
@@ -58,7 +59,7 @@ if (!ended) process.kill(-child.pid, 'SIGINT');
 const code = await Promise.race([exited.then(([value, signal]) => value ?? signal), sleep(60_000, 'no end')]);
 check(`Ctrl-C ends it in order (exit: ${code})`, [0, 130, 'SIGINT'].includes(code));
 await sleep(1000);
-const left = processesOf([clone]);
+const left = processesOf([clone], before);
 for (const { pid, command } of left) console.log(`left over: ${pid} ${command}`);
 check('no process is left behind', left.length === 0);
 
