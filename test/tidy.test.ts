@@ -124,10 +124,12 @@ describe('files', () => {
   /** Named exceptions, with the reason. */
   const LONG_FILES: Readonly<Record<string, string>> = {};
 
-  test('a file has at most 400 lines, unless it is named here with a reason', () => {
-    const long = code.filter(({ text }) => text.split('\n').length > 401).map(({ path }) => path);
-    expect(long.filter((path) => !LONG_FILES[path])).toEqual([]);
-    expect(Object.keys(LONG_FILES).filter((path) => !long.includes(path))).toEqual([]);
+  test('a file has at most 400 lines (a test file 600), unless it is named here with a reason', () => {
+    const mostLines = (path: string): number => (isTest(path) || path.startsWith('test/') ? 600 : 400);
+    const long = code.filter(({ path, text }) => text.trimEnd().split('\n').length > mostLines(path));
+    const paths = long.map(({ path }) => path);
+    expect(paths.filter((path) => !LONG_FILES[path])).toEqual([]);
+    expect(Object.keys(LONG_FILES).filter((path) => !paths.includes(path))).toEqual([]);
   });
 
   test('names are in kebab case, and a test lies beside what it tests', () => {
