@@ -64,7 +64,9 @@ export function prepare(
   const tokens = promptTokens(seedHash, number, request.inputTokens);
   const limit = clientLimit(request, facts.maxModelLen.get(model) ?? Number.POSITIVE_INFINITY, limits);
   const length = facts.emulated ? `"max_tokens":${limit}` : `"max_tokens":${request.outputTokens},"ignore_eos":true`;
-  const body = `{"model":${JSON.stringify(model)},"prompt":[${tokens.join(',')}],${length},"temperature":0,"stream":true,"stream_options":{"include_usage":true},"return_token_ids":true}`;
+  let ids = '';
+  for (let i = 0; i < tokens.length; i++) ids += i === 0 ? tokens[i] : `,${tokens[i]}`; // join() is many times slower
+  const body = `{"model":${JSON.stringify(model)},"prompt":[${ids}],${length},"temperature":0,"stream":true,"stream_options":{"include_usage":true},"return_token_ids":true}`;
   return {
     body,
     headers: {

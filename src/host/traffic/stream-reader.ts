@@ -3,7 +3,8 @@
 import { fold, nextToken, type Usage } from '../../wire/index.ts';
 
 const TOKEN_IDS = '"token_ids":[';
-const FINISH = '"finish_reason":"';
+const FINISH = '"finish_reason":';
+const QUOTE = 34;
 /** How far ahead a wrong token is looked for, to tell a lost one from any other. */
 const LOOK_AHEAD = 16;
 
@@ -81,11 +82,15 @@ export class StreamReader {
     if (this.#done || !frame.startsWith('data:')) this.#fail('protocol');
     else if (frame.startsWith('data: [DONE]')) this.#done = true;
     else {
-      const at = frame.indexOf(TOKEN_IDS);
+      // From the end: what is looked for stands there, and quotes, which every key begins with, are many before it.
+      const at = frame.lastIndexOf(TOKEN_IDS);
       if (at >= 0) this.#readIds(frame, at + TOKEN_IDS.length);
-      const finish = frame.indexOf(FINISH);
-      if (finish >= 0) this.#finish = frame.slice(finish + FINISH.length, frame.indexOf('"', finish + FINISH.length));
-      if (at < 0 || frame.includes('"usage":{')) this.#parse(frame.slice('data:'.length), at < 0);
+      const finish = frame.lastIndexOf(FINISH) + FINISH.length;
+      if (finish >= FINISH.length && frame.charCodeAt(finish) === QUOTE) {
+        this.#finish = frame.slice(finish + 1, frame.indexOf('"', finish + 1));
+      }
+      const hasUsage = !frame.endsWith('"usage":null}') && frame.includes('"usage":{');
+      if (at < 0 || hasUsage) this.#parse(frame.slice('data:'.length), at < 0);
     }
   }
 

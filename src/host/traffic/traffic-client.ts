@@ -27,7 +27,15 @@ interface Attempt {
 }
 
 export class TrafficClient {
-  readonly #agent = new Agent({ pipelining: 1, headersTimeout: 0, bodyTimeout: 0, connect: { noDelay: true } });
+  readonly #agent = new Agent({
+    pipelining: 1,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: { noDelay: true, timeout: 60_000 },
+    // Well below the five seconds after which servers close: a request must not meet a closing connection.
+    keepAliveMaxTimeout: 1500,
+    keepAliveTimeout: 1500,
+  });
   readonly #origin: string;
   readonly #path: string;
   readonly #jitter: () => number;
