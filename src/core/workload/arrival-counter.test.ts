@@ -134,6 +134,33 @@ describe('as-of counts', () => {
     expect(sum(counter.countsByWindow(20, 20, model)[0]!)).toBeCloseTo(1, 9);
   });
 
+  test('a request whose prompt turned out longer than estimated at arrival is still itself', () => {
+    const counter = new ArrivalCounter();
+    const arrived = { arrivalSeconds: 5.001, model: 'm', inputTokens: 40, maxTokens: 8192 };
+    const neighbour = { arrivalSeconds: 5.002, model: 'm', inputTokens: 40, maxTokens: 8192 };
+    counter.observe({ arrivals: [arrived, neighbour], finished: [], running: [] });
+    const ended = { ...past[0]!, ...arrived, inputTokens: 200, maxTokens: 4096, outputTokens: 10, finishedSeconds: 6 };
+    counter.observe({ arrivals: [], finished: [ended], running: [] });
+    const counts = counter.countsByWindow(10, 10, model)[0]!;
+    const waits = posterior(model, neighbour);
+    expect(counts[shortType]).toBeCloseTo(1 + waits[shortType]!, 9);
+    expect(sum(counts)).toBeCloseTo(2, 9);
+  });
+
+  test('requests of one instant are told apart by their lengths, and those sampled away take nobody’s place', () => {
+    const at = (inputTokens: number) => ({ arrivalSeconds: 3, model: 'm', inputTokens, maxTokens: 8192 });
+    const end = (inputTokens: number, outputTokens: number) => ({ ...past[0]!, ...at(inputTokens), outputTokens });
+    const whole = new ArrivalCounter();
+    whole.observe({ arrivals: [at(150), at(250)], finished: [end(250, 1500), end(150, 10)], running: [] });
+    expect([...whole.countsByWindow(10, 10, model)[0]!].sort()).toEqual([1, 1]);
+    const sampled = new ArrivalCounter({ recordsPerCell: 2 });
+    const views = Array.from({ length: 50 }, (_, i) => at(100 + i));
+    sampled.observe({ arrivals: views, finished: [end(1, 10), end(2, 10), end(3, 10)], running: [] });
+    const untouched = new ArrivalCounter({ recordsPerCell: 2 });
+    untouched.observe({ arrivals: views, finished: [], running: [] });
+    expect(sampled.countsByWindow(10, 10, model)).toEqual(untouched.countsByWindow(10, 10, model));
+  });
+
   test('another model re-labels what finished before', () => {
     const counter = counterAt(requests, 600);
     const before = counter.countsByWindow(60, 600, model);

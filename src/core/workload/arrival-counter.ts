@@ -177,11 +177,17 @@ export class ArrivalCounter {
     const record = this.#find(request);
     if (record < 0) return;
     this.#ended[record] = 1;
+    this.#inputTokens[record] = request.inputTokens;
     this.#outputTokens[record] = request.outputTokens;
     this.#label[record] = -1;
   }
 
-  /** A record of this request that has not ended; −1 when it was not sampled or is gone. Equal views are one another's. */
+  /**
+   * A record of this request that has not ended; −1 when it was not sampled or is gone. Equal views are one another's.
+   *
+   * Lengths may differ from those at arrival: a gateway estimates the tokens of a text prompt and learns them from the
+   * engine. Then arrival and model decide, unless records of that instant were sampled away and it could be another's.
+   */
   #find(view: RequestView): number {
     const cell = Math.floor(view.arrivalSeconds / this.#cellSeconds);
     const slot = cell % this.#cellCount;
@@ -189,17 +195,20 @@ export class ArrivalCounter {
     const from = slot * this.#perCell;
     const to = from + this.#stored[slot]!;
     const model = this.#models.index(view.model);
+    let similar = -1;
+    let similarCount = 0;
     for (let record = from; record < to; record++) {
       if (
-        this.#arrivalSeconds[record] === view.arrivalSeconds &&
-        this.#ended[record] === 0 &&
-        this.#inputTokens[record] === view.inputTokens &&
-        this.#maxTokens[record] === view.maxTokens &&
-        this.#model[record] === model
+        this.#arrivalSeconds[record] !== view.arrivalSeconds ||
+        this.#ended[record] === 1 ||
+        this.#model[record] !== model
       )
-        return record;
+        continue;
+      if (this.#inputTokens[record] === view.inputTokens && this.#maxTokens[record] === view.maxTokens) return record;
+      if (similarCount++ === 0) similar = record;
     }
-    return -1;
+    const sampled = this.#arrivals[slot]! > this.#stored[slot]!;
+    return similarCount === 1 || !sampled ? similar : -1;
   }
 }
 
