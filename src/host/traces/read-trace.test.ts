@@ -142,6 +142,11 @@ describe('bad rows are errors with file, line, finding and expectation', () => {
   });
 });
 
+test('times that span more than ten years are in another unit or broken, and said to be', async () => {
+  const text = 'arrival_s,input_tokens,output_tokens\n0,1,1\n1700000000000,2,2\n';
+  await expect(readTraceFile(fileOf(text))).rejects.toThrow(/its rows span 19675926 days; expected at most 3650/);
+});
+
 test('rows out of order are sorted in, ties keep the order of the file, and it is reported', async () => {
   const file = fileOf('arrival_s,input_tokens,output_tokens\n2,1,1\n1,2,2\n2,3,3\n0,4,4\n');
   const trace = await readTraceFile(file);

@@ -27,6 +27,9 @@ export interface TraceFile {
   readonly notes: readonly string[];
 }
 
+/** Ten years: beyond it, a time is in milliseconds or broken, and nothing per minute would fit in memory. */
+const LONGEST_SPAN_SECONDS = 3650 * 86_400;
+
 /**
  * @throws {@link TraceError} with file, line, what was found and what was expected.
  */
@@ -95,6 +98,12 @@ function arrange(
   let rowsOutOfOrder = 0;
   for (let i = 1; i < rows.length; i++) if (earlier(rows[i]!, rows[i - 1]!) < 0) rowsOutOfOrder++;
   if (rowsOutOfOrder > 0) rows.sort(earlier);
+  const spanSeconds = requestOf(rows[rows.length - 1]!, rows[0]!.at).arrivalSeconds;
+  if (spanSeconds > LONGEST_SPAN_SECONDS)
+    throw new TraceError(
+      `${file}: its rows span ${(spanSeconds / 86_400).toFixed(0)} days; expected at most ${LONGEST_SPAN_SECONDS / 86_400}.`,
+      { hint: 'Are its times in another unit, or is one of them wrong?' },
+    );
   const origin = format.rebase ? rows[0]!.at : { whole: 0, rest: 0 };
   const notes: string[] = [];
   if (skippedRows > 0)
