@@ -152,6 +152,7 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
             modulePath: moduleOf('traffic'),
             options: trafficOptions,
             environment,
+            stopMs: 10_000,
             restart: 'on-failure',
           },
   };

@@ -53,13 +53,15 @@ export async function runPool(loaded: LoadedConfig, write: (text: string) => voi
   const serving = new Promise<void>((isUp) => {
     up = isUp;
   });
+  const died = new Set<string>();
   const supervisor = new Supervisor({
     onEvent: (child, event) => {
       if (event.kind === 'message' && event.message.kind === 'serving') up();
       if (event.kind === 'died' && !stop.asked) {
+        died.add(child);
         log.warn(`${child} ended (${event.how}); it comes back in ${(event.restartMs / 1000).toFixed(1)} s`);
       }
-      if (event.kind === 'ready' && stop.wasUp) log.info(`${child} is back`);
+      if (event.kind === 'ready' && died.delete(child)) log.info(`${child} is back`);
       if (CHANGES.has(event.kind)) writeState();
     },
   });
@@ -79,7 +81,6 @@ export async function runPool(loaded: LoadedConfig, write: (text: string) => voi
     await Promise.race([startAll(supervisor, processes), stop.requested]);
     await Promise.race([serving, stop.requested]);
     if (!stop.asked) {
-      stop.wasUp = true;
       write(`${invitation(loaded, processes)}\n`);
       if (processes.traffic) await supervisor.start(processes.traffic);
     }
@@ -136,7 +137,6 @@ function listenForStop(supervisor: Supervisor) {
   const state = {
     asked: false,
     forced: false,
-    wasUp: false,
     requested: new Promise<void>((resolveRequest) => {
       request = resolveRequest;
     }),

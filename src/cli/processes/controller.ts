@@ -4,8 +4,8 @@
 import { controlStep, priorWorkload } from '../../core/control/index.ts';
 import {
   gpuKind,
+  type Journal,
   type RoutingTable,
-  type TickRecord,
   type WorkUnits,
   weightBytes,
   weightBytesByStage,
@@ -180,12 +180,19 @@ function takeOver(): void {
 let arrivals = { count: 0, fromSeconds: clock.nowSeconds() };
 let allServed = false;
 
+/** Tells people what was decided when it is written down, so before what it leads to. */
+const told: Journal = {
+  append(record) {
+    arrivals.count += record.seen.arrivals;
+    const line = tickLine(record, { count: arrivals.count, seconds: record.atSeconds - arrivals.fromSeconds });
+    if (line) log.info(line.fields, line.message);
+    if (record.kind === 'slow') arrivals = { count: 0, fromSeconds: record.atSeconds };
+    journal.append(record);
+  },
+};
+
 async function step(kind: 'slow' | 'fast'): Promise<void> {
-  const record: TickRecord = await controlStep({ controller, fleet, journal, budget }, kind);
-  arrivals.count += record.seen.arrivals;
-  const line = tickLine(record, { count: arrivals.count, seconds: record.atSeconds - arrivals.fromSeconds });
-  if (line) log.info(line.fields, line.message);
-  if (kind === 'slow') arrivals = { count: 0, fromSeconds: record.atSeconds };
+  await controlStep({ controller, fleet, journal: told, budget }, kind);
   // The pool is up once all of the initial deployment serves and the gateway knows.
   const serving = [...watch.view.engines.values()].filter((engine) => engine.state === 'serving').length;
   if (!allServed && serving >= reconciler.wanted.length && publisher.version > 0) {

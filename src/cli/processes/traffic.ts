@@ -53,7 +53,7 @@ try {
   endWithParent(async () => {
     stop.abort();
     await running;
-  });
+  }, 10_000);
   await running;
   process.disconnect?.(); // the trace is over: nothing is left to do
 } catch (error) {
