@@ -7,8 +7,8 @@ import { closedLoops } from './measured-serving.ts';
 /** Where the host's coefficients are measured: the only closed loops of vLLM with a bf16 model on our GPUs. */
 const HOST_ENGINE = 'vllm 0.12.0';
 const HOST_GPU = 'H100-80GB';
-/** Beyond this concurrency the runs queue for KV memory, which tells nothing of the host. */
-const HOST_MAX_CONCURRENCY = 64;
+/** Where the first token takes longer than this, requests queued for KV memory, which tells nothing of the host. */
+const HOST_MAX_TTFT_SECONDS = 2;
 /** Which vLLM the kernels were measured with. */
 const kernelEngine = (gpuKind: string): string => (gpuKind === 'A100-80GB' ? 'vLLM 0.14.0' : 'vLLM 0.24.0');
 const HOST_START = { stepSeconds: 2e-3, sequenceSeconds: 2e-5 };
@@ -37,13 +37,13 @@ export function calibrate(gpuKinds: readonly string[], dataDirectory = sharedDat
     (loop) =>
       loop.servingEngine === HOST_ENGINE &&
       loop.replicaClass.gpuKind === HOST_GPU &&
-      loop.concurrency <= HOST_MAX_CONCURRENCY,
+      loop.ttftSeconds <= HOST_MAX_TTFT_SECONDS,
   );
   const { host, report } = fitHost(
     kernelProfile(HOST_GPU, dataDirectory),
     loops.filter((_, i) => i % 2 === 0),
     loops.filter((_, i) => i % 2 === 1),
-    `e2e_closed_loop_silicon: ${HOST_ENGINE}, Qwen3-32B, ${HOST_GPU}, TP2 and TP8, concurrency to ${HOST_MAX_CONCURRENCY}; error of seconds per output token`,
+    `e2e_closed_loop_silicon: ${HOST_ENGINE}, Qwen3-32B, ${HOST_GPU}, TP2 and TP8, first token within ${HOST_MAX_TTFT_SECONDS} s; error of seconds per output token`,
   );
   return gpuKinds.map((gpuKind) => {
     const profile = kernelProfile(gpuKind, dataDirectory);
