@@ -4,6 +4,7 @@ export * from './control-step.ts';
 export { forecastWindows } from './forecast-rates.ts';
 export { inDeployment, makeController } from './oserve-controller.ts';
 export * from './plan.ts';
+export { firstDeployment } from './planner.ts';
 export * from './policies.ts';
 export { priorWorkload } from './prior.ts';
 export { ServiceRates } from './rates.ts';

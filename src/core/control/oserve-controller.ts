@@ -107,7 +107,7 @@ class OserveController implements Controller {
     const verdict: Verdict = mayAct
       ? judge({
           config: this.#config,
-          traffic: this.#trafficModel(observation, this.#forecast),
+          traffic: this.#trafficModel(observation, this.#forecast, counts),
           cluster: observation.cluster,
           lostGpus: observation.lostGpus,
           current,
@@ -159,7 +159,11 @@ class OserveController implements Controller {
     return this.#route(this.#planner.assignmentFor(this.#workload, this.#rates(), serving, this.#assignment));
   }
 
-  #trafficModel({ running, atSeconds }: Observation, forecast: Forecast): TrafficModel {
+  #trafficModel(
+    { running, atSeconds }: Observation,
+    forecast: Forecast,
+    history: readonly ArrayLike<number>[],
+  ): TrafficModel {
     const { windowSeconds } = this.#config;
     const perWindow = Math.floor(windowSeconds / BURST_SECONDS);
     const bursts =
@@ -167,7 +171,7 @@ class OserveController implements Controller {
         ? []
         : this.#counter.countsByWindow(BURST_SECONDS, atSeconds, this.#workload, BURST_WINDOWS * perWindow);
     const burstCv2 = burstiness(bursts, this.#workload.types.length, Math.max(1, perWindow));
-    return { workload: this.#workload, forecast, windowSeconds, burstCv2, running };
+    return { workload: this.#workload, forecast, windowSeconds, burstCv2, running, history };
   }
 
   #rates(): readonly number[] {

@@ -10,6 +10,7 @@ import {
   formatDeployment,
   gpuKind,
   gpusOf,
+  gpusUsed,
   InfeasibleError,
   type PlacedDeployment,
   type ReplicaClass,
@@ -32,6 +33,7 @@ import {
 } from '../schedule/index.ts';
 import type { ControllerConfig } from './config.ts';
 import { mostParkedBytes } from './parked.ts';
+import { priorWorkload } from './prior.ts';
 import { modelOf, ServiceRates } from './rates.ts';
 
 /** One deployment with one way of routing over it. */
@@ -61,6 +63,10 @@ export interface ProposalRequest {
   readonly solver?: SearchSolver;
 }
 
+/** Branch-and-bound nodes of the first plan. */
+const FIRST_PLAN_NODES = 20_000;
+/** Of another deployment: plain, and the mildest confinement. */
+const MOVE_VARIANTS = 2;
 const FEWER_GPU_SHARES = [0.75, 0.5, 0.375, 0.25] as const;
 const PLAIN: RoutingVariant = { kind: 'plain' };
 
@@ -100,7 +106,10 @@ export class Planner {
     const moves = [...found.candidates, ...fewer]
       .map(({ counts }) => deploymentOf(classes, counts))
       .filter((deployment) => formatDeployment(deployment) !== presentText)
-      .flatMap((deployment) => this.#variants(workload, rates, deployment, previous));
+      .filter(
+        (deployment, _, all) => this.#config.objective === 'gpus' || !all.some((other) => isPartOf(deployment, other)),
+      )
+      .flatMap((deployment) => this.#variants(workload, rates, deployment, previous).slice(0, MOVE_VARIANTS));
     return {
       stay: present.length === 0 ? [] : this.#variants(workload, rates, present, previous),
       moves,
@@ -244,6 +253,10 @@ function peakRates({ arrivalRate }: Forecast): number[] {
   return (first ?? []).map((rate, j) => rest.reduce((peak, rates) => Math.max(peak, rates[j]!), rate));
 }
 
+/** The other has all replicas of this one, and more: leaving GPUs empty serves nobody. */
+const isPartOf = (deployment: Deployment, other: Deployment): boolean =>
+  gpusUsed(deployment) < gpusUsed(other) && deployment.every((group) => group.count <= countIn(other, group));
+
 const countIn = (deployment: Deployment, replicaClass: ReplicaClass): number =>
   deployment.find((group) => classKey(group) === classKey(replicaClass))?.count ?? 0;
 
@@ -254,3 +267,28 @@ const sharesIn = (assignment: Assignment, typeId: string, classKeys: readonly st
     return row && k >= 0 ? row[k]! : 0;
   });
 };
+
+/**
+ * The deployment to start from when nothing is known of the traffic: the best plan for the prior types.
+ *
+ * @throws InfeasibleError when some model fits nowhere.
+ */
+export function firstDeployment(config: ControllerConfig, cluster: Cluster): Deployment {
+  const workload = priorWorkload(config.models);
+  const rates = [workload.types.map(() => 1)];
+  const { moves } = new Planner({ ...config, objective: 'p99' }).propose({
+    workload,
+    forecast: { predictor: 'prior', seenToSeconds: 0, arrivalRate: rates, arrivalRateQuantile90: rates },
+    cluster,
+    lostGpus: [],
+    current: [],
+    previous: null,
+    budgetNodes: FIRST_PLAN_NODES,
+  });
+  const [best] = moves;
+  if (!best)
+    throw new InfeasibleError('No deployment holds every model of the configuration.', {
+      hint: 'Add GPUs or remove a model.',
+    });
+  return best.deployment;
+}

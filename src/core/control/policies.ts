@@ -3,7 +3,7 @@
 //   vllm-static         homogeneous, least outstanding requests; the layout that is best in hindsight for the objective
 //   vllm-static-usual   homogeneous, the largest legal tensor parallelism that fits a node: what people start with
 //   round-robin         the layout of vllm-static behind a round-robin balancer
-//   oserve              starts from vllm-static-usual, knows nothing of the trace, switches and routes by its own loop
+//   oserve              starts from the plan for the prior (no traffic seen), then switches and routes by its own loop
 //   rate-oracle         oserve with the true rates of the coming minutes and free switches; lengths stay unknown
 //
 // The clairvoyant ones are references, not bounds.
@@ -32,6 +32,7 @@ import type { ControllerConfig } from './config.ts';
 import { controlStep } from './control-step.ts';
 import { makeController } from './oserve-controller.ts';
 import { mostParkedBytes } from './parked.ts';
+import { firstDeployment } from './planner.ts';
 import { priorWorkload } from './prior.ts';
 import { makeRequestRouter, type RequestRouter } from './request-router.ts';
 import { asFinished, trueCounts } from './workload-of-trace.ts';
@@ -56,7 +57,7 @@ export interface Contest {
     readonly stepOutcome?: SimulationOptions['stepOutcome'];
   };
   readonly admission?: number;
-  /** Deployment that oserve starts from; default: that of vllm-static-usual. */
+  /** Deployment that oserve starts from; default: its plan for traffic that it knows nothing of. */
   readonly initial?: Deployment;
   /** 0..1 of the trace's time. */
   readonly onProgress?: (share: number) => void;
@@ -166,7 +167,7 @@ function runStatic(contest: Contest, deployment: Deployment, make: RouterMaker):
 }
 
 async function runControlled(contest: Contest, config: ControllerConfig, free: boolean): Promise<PolicyResult> {
-  const deployment = contest.initial ?? usualDeployment(contest);
+  const deployment = contest.initial ?? firstDeployment(config, contest.cluster);
   const prior = priorWorkload(config.models);
   const noTypes = { typeIds: [], classKeys: [], share: [], variant: { kind: 'plain' } } as const;
   const fleet = new SimulatedFleet<RequestRouter>({

@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest';
-import { pairedLowerBound, tailMean } from './statistics.ts';
+import { jackknifeLowerBound, tailMean } from './statistics.ts';
 
-test('the paired lower bound follows Student and needs two pairs', () => {
-  expect(pairedLowerBound([1])).toBe(Number.NEGATIVE_INFINITY);
-  expect(pairedLowerBound([2, 2, 2])).toBe(2);
-  expect(pairedLowerBound([1, 2, 3])).toBeCloseTo(2 - 1.886 / Math.sqrt(3), 9);
+test('the jackknife of a mean is Student’s bound, and one group says nothing', () => {
+  expect(jackknifeLowerBound(1, [1])).toBe(Number.NEGATIVE_INFINITY);
+  const values = [1, 2, 3, 6];
+  const whole = 3;
+  const without = values.map((left) => (12 - left) / 3);
+  const standardError = Math.sqrt(values.reduce((sum, value) => sum + (value - whole) ** 2, 0) / 3 / 4);
+  expect(jackknifeLowerBound(whole, without)).toBeCloseTo(whole - 1.638 * standardError, 9);
 });
 
 test('the tail mean is the mean of the slowest share, of one value at least', () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Forecast, WorkloadModel } from '../domain/index.ts';
 import { poissonCount, random } from '../math/index.ts';
-import { burstiness, sampleTraffic, type TrafficModel } from './twin-traffic.ts';
+import { burstiness, sampleScenarios, sampleTraffic, type TrafficModel } from './twin-traffic.ts';
 
 const workload: WorkloadModel = {
   version: 1,
@@ -37,7 +37,14 @@ const steady: Forecast = {
   arrivalRate: Array.from({ length: 10 }, () => [4, 1]),
   arrivalRateQuantile90: Array.from({ length: 10 }, () => [4, 1]),
 };
-const model: TrafficModel = { workload, forecast: steady, windowSeconds: 60, burstCv2: [0, 0], running: [] };
+const model: TrafficModel = {
+  workload,
+  forecast: steady,
+  windowSeconds: 60,
+  burstCv2: [0, 0],
+  running: [],
+  history: [],
+};
 
 test('equal seeds give equal traffic, sorted, with lengths of real members', () => {
   const traffic = sampleTraffic(model, 10, 1e6, random(7));
@@ -80,4 +87,13 @@ test('burstiness is about 0 for Poisson counts and finds the variance that was p
   // The rate is 10 or 30: mean 20, squared coefficient of variation 0.25.
   expect(burstiness(uneven, 1, 6)[0]).toBeGreaterThan(0.2);
   expect(burstiness(uneven, 1, 6)[0]).toBeLessThan(0.3);
+});
+
+test('odd scenarios play windows of the past, even ones the forecast with what is here now', () => {
+  const history = Array.from({ length: 30 }, () => [0, 600]);
+  const view = { arrivalSeconds: -5, model: 'm', inputTokens: 100, maxTokens: 64, generatedTokens: 30 };
+  const [forecast, past] = sampleScenarios({ ...model, history, running: [view] }, 2, 3, 1e6, random(5));
+  expect(forecast![0]).toMatchObject({ arrivalSeconds: 0, inputTokens: 130 });
+  expect(past!.every((request) => request.inputTokens === 4000)).toBe(true);
+  expect(Math.abs(past!.length - 1800)).toBeLessThan(5 * Math.sqrt(1800));
 });

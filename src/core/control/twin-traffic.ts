@@ -1,8 +1,11 @@
 // The traffic that the twin plays. Poisson arrivals at the mean forecast would make every deployment look better than it
 // is: what hurts the tail is the minute that the forecast missed, the burst inside the minute, and the queue that is
-// there already. So each traffic draws, equal for all candidates (common random numbers):
+// there already, and what came half an hour ago may come again. So the twin plays scenarios, equal for all candidates
+// (common random numbers): half of them from the forecast, starting from what is here now, the other half a piece of
+// the recent past played again. Each draws:
 //
 //   level    how far the truth is from the forecast, from the forecast's own quantiles; persists over the windows
+//   past     (the other half) the rates of consecutive windows of the last half hour
 //   bursts   a factor per type and 10 s, as uneven as arrivals were lately
 //   lengths  real members of the type
 //   backlog  what runs or waits now, with remaining lengths drawn from P(L | L > generated)
@@ -26,6 +29,45 @@ export interface TrafficModel {
   /** Squared coefficient of variation of the 10-s arrival rate inside a window, by type, beyond Poisson's. */
   readonly burstCv2: readonly number[];
   readonly running: Observation['running'];
+  /** Arrivals by window (oldest first) and type, as of now. */
+  readonly history: readonly ArrayLike<number>[];
+}
+
+/** Windows of the past that may come again. */
+const PAST_WINDOWS = 30;
+
+/**
+ * @param count - scenarios; the even ones follow the forecast, the odd ones the past (where there is one).
+ * @param windows - windows that each of them plays.
+ * @param maxRequests - most requests of each.
+ */
+export const sampleScenarios = (
+  model: TrafficModel,
+  count: number,
+  windows: number,
+  maxRequests: number,
+  random: Random,
+): TraceRequest[][] =>
+  Array.from({ length: count }, (_, i) => {
+    const dice = random.fork(`scenario ${i}`);
+    return sampleTraffic(
+      i % 2 === 1 ? pastAgain(model, windows, dice.fork('past')) : model,
+      windows,
+      maxRequests,
+      dice,
+    );
+  });
+
+/** The same model with a piece of the past for a forecast, and nothing here yet. */
+function pastAgain(model: TrafficModel, windows: number, random: Random): TrafficModel {
+  const { history, windowSeconds, forecast } = model;
+  const past = history.slice(-PAST_WINDOWS);
+  if (past.length <= windows) return model;
+  const first = Math.floor(random.next() * (past.length - windows + 1));
+  const rates = past
+    .slice(first, first + windows)
+    .map((counts) => Array.from(counts, (count) => count / windowSeconds));
+  return { ...model, running: [], forecast: { ...forecast, arrivalRate: rates, arrivalRateQuantile90: rates } };
 }
 
 /**

@@ -28,7 +28,6 @@ const SLO_SHARE = 0.99;
 /** A switch inside the run: from what stands, at its start. */
 export interface SwitchInside {
   readonly plan: SwitchPlan;
-  readonly before: Candidate;
   readonly cluster: Cluster;
 }
 
@@ -46,8 +45,8 @@ export class Twin {
     return this.#simulatedRequests;
   }
 
-  /** The objective on this traffic, smaller is better. Equal arguments give equal scores. */
-  score(candidate: Candidate, traffic: readonly TraceRequest[], inside?: SwitchInside): number {
+  /** What a run of the candidate on this traffic gives. Equal arguments give equal outcomes. */
+  play(candidate: Candidate, traffic: readonly TraceRequest[], inside?: SwitchInside): SimulationResult {
     this.#simulatedRequests += traffic.length;
     const { models, engine, stepTimeOf, costs, parkedLayouts } = this.#config;
     const routing: RoutingTable = { version: 0, workload: this.#workload, assignment: candidate.assignment };
@@ -64,21 +63,24 @@ export class Twin {
       random: random('twin'),
     });
     if (inside) fleet.startSwitch(inside.plan, routing);
-    return this.#objective(fleet.finish(), candidate.deployment);
+    return fleet.finish();
   }
 
-  #objective({ outcomes, spanSeconds }: SimulationResult, deployment: Deployment): number {
+  /** The objective over several runs together, smaller is better. */
+  score(runs: readonly SimulationResult[], deployment: Deployment): number {
     const slo = Object.values(this.#config.slo)[0]!;
-    const good = outcomes.filter((outcome) => outcome.completed && meetsSlo(outcome, slo)).length;
+    const outcomes = runs.flatMap((run) => run.outcomes);
+    const spanSeconds = runs.reduce((sum, run) => sum + run.spanSeconds, 0);
+    const good = () => outcomes.filter((outcome) => outcome.completed && meetsSlo(outcome, slo)).length;
     switch (this.#config.objective) {
       case 'p99':
         return tailMean(outcomes.map(secondsOf), TAIL_SHARE);
       case 'goodput':
-        return -good / spanSeconds;
+        return -good() / spanSeconds;
       case 'throughput':
         return -outcomes.reduce((sum, outcome) => sum + outcome.outputTokens, 0) / spanSeconds;
       case 'gpus': {
-        const missing = Math.max(0, SLO_SHARE - good / Math.max(1, outcomes.length));
+        const missing = Math.max(0, SLO_SHARE - good() / Math.max(1, outcomes.length));
         return gpusUsed(deployment) * (1 + 100 * missing);
       }
     }

@@ -1,10 +1,11 @@
-// Stay or switch? The twin plays the predicted windows on every candidate with the same random requests.
+// Stay or switch? The twin plays scenarios of the coming minutes on every candidate, the same for all.
 //
-//   screening   all candidates, one short traffic: the best way of staying, and the most promising moves
-//   duel        the best stay against the two best moves, several traffics over the whole horizon, paired
-//   payback     the winner once more with its switch inside: what the switch itself costs
+//   screening   all candidates on the first two scenarios: the best way of staying, and the most promising moves
+//   duel        the best stay against the two best moves on all scenarios
+//   payback     the same with the switch inside the first scenario, which starts from what runs now: its own loss
 //
-// A move wins only when the lower 90 % bound of (stay − move) exceeds the switch's own loss and a margin.
+// A move wins only when the lower 90 % bound of (stay − move), by the jackknife over scenarios, exceeds the switch's own
+// loss and a margin.
 import {
   type Cluster,
   type ConsideredCandidate,
@@ -20,17 +21,18 @@ import {
   SwitchError,
   type SwitchPlan,
 } from '../domain/index.ts';
+import type { SimulationResult } from '../sim/index.ts';
 import { placeDeployment, planSwitch } from '../switching/index.ts';
 import type { ControllerConfig } from './config.ts';
 import type { Candidate, Proposal } from './planner.ts';
-import { mean, pairedLowerBound } from './statistics.ts';
+import { jackknifeLowerBound } from './statistics.ts';
 import { Twin } from './twin.ts';
-import { sampleTraffic, type TrafficModel } from './twin-traffic.ts';
+import { sampleScenarios, type TrafficModel } from './twin-traffic.ts';
 
-/** Windows of the screening traffic. */
-const SCREEN_WINDOWS = 3;
-/** Paired traffics of the duel. */
-const DUEL_TRAFFICS = 3;
+/** Windows that a scenario plays, if the horizon has as many; together they are about the horizon. */
+const SCENARIO_WINDOWS = 3;
+const SCENARIOS = 6;
+const SCREEN_SCENARIOS = 2;
 const DUEL_MOVES = 2;
 /** Another routing variant of the present deployment must be this much better: it is free, but need not flutter. */
 const VARIANT_GAIN_SHARE = 0.03;
@@ -61,6 +63,8 @@ export interface JudgeRequest {
 
 interface Scored {
   readonly candidate: Candidate;
+  /** One run per scenario played so far. */
+  readonly runs: readonly SimulationResult[];
   readonly score: number;
 }
 
@@ -69,24 +73,19 @@ export function judge(request: JudgeRequest): Verdict {
   const twin = new Twin(config, traffic.workload);
   const candidates = [...proposal.stay, ...proposal.moves];
   if (candidates.length === 0) {
-    return {
-      chosen: null,
-      plan: null,
-      considered: [],
-      simulatedRequests: 0,
-      why: 'no deployment fits the GPUs that are left',
-    };
+    return NOTHING_FITS;
   }
-  const screen = sampleTraffic(
-    traffic,
-    Math.min(SCREEN_WINDOWS, config.horizonWindows),
-    Math.floor((budgetRequests * 0.4) / candidates.length),
-    random.fork('screen'),
-  );
-  const score = (candidate: Candidate): Scored => ({ candidate, score: twin.score(candidate, screen) });
-  const stays = proposal.stay.map(score);
-  const moves = bestByDeployment(proposal.moves.map(score));
-  const stay = bestStay(stays);
+  const runCount =
+    SCREEN_SCENARIOS * candidates.length + (SCENARIOS - SCREEN_SCENARIOS) * (1 + DUEL_MOVES) + DUEL_MOVES;
+  const windows = Math.min(SCENARIO_WINDOWS, config.horizonWindows);
+  const scenarios = sampleScenarios(traffic, SCENARIOS, windows, Math.floor(budgetRequests / runCount), random);
+  const play = (candidate: Candidate, upTo: number, known: readonly SimulationResult[] = []): Scored => {
+    const runs = [...known, ...scenarios.slice(known.length, upTo).map((scenario) => twin.play(candidate, scenario))];
+    return { candidate, runs, score: twin.score(runs, candidate.deployment) };
+  };
+  const stays = proposal.stay.map((candidate) => play(candidate, SCREEN_SCENARIOS));
+  const moves = bestByDeployment(proposal.moves.map((candidate) => play(candidate, SCREEN_SCENARIOS)));
+  const screened = bestStay(stays);
   const considered = [...stays, ...moves].map(toConsidered);
   const end = (
     chosen: Candidate | null,
@@ -101,45 +100,40 @@ export function judge(request: JudgeRequest): Verdict {
     why,
   });
 
-  if (!stay) {
+  if (!screened) {
     const best = moves[0]!;
     if (request.maySwitch !== null) return end(null, null, `nothing serves, but ${request.maySwitch}`);
     const plan = planTo(request, best.candidate);
     return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, 'nothing serves now');
   }
-  const promising = moves.filter((move) => move.score < stay.score - (config.minGainShare / 2) * Math.abs(stay.score));
-  if (promising.length === 0) return end(stay.candidate, null, 'no other deployment is better by more than the margin');
+  const promising = moves.filter((move) => move.score < screened.score);
+  if (promising.length === 0) return end(screened.candidate, null, 'no other deployment is better');
   if (request.maySwitch !== null)
-    return end(stay.candidate, null, `another deployment looks better, but ${request.maySwitch}`);
+    return end(screened.candidate, null, `another deployment looks better, but ${request.maySwitch}`);
 
-  const runs = DUEL_TRAFFICS * (1 + 2 * DUEL_MOVES);
-  const traffics = Array.from({ length: DUEL_TRAFFICS }, (_, i) =>
-    sampleTraffic(traffic, config.horizonWindows, Math.floor((budgetRequests * 0.6) / runs), random.fork(`duel ${i}`)),
-  );
-  const staying = traffics.map((requests) => twin.score(stay.candidate, requests));
-  const margin = config.minGainShare * Math.abs(mean(staying));
+  const stay = play(screened.candidate, SCENARIOS, screened.runs);
+  const margin = config.minGainShare * Math.abs(stay.score);
   let best: { readonly candidate: Candidate; readonly plan: SwitchPlan; readonly surplus: number } | null = null;
   const duelled: ConsideredCandidate[] = [];
   let refused = '';
-  for (const { candidate } of promising.slice(0, DUEL_MOVES)) {
+  for (const { candidate, runs } of promising.slice(0, DUEL_MOVES)) {
     const plan = planTo(request, candidate);
     if (typeof plan === 'string') {
       refused = plan;
       continue;
     }
-    const moved = traffics.map((requests) => twin.score(candidate, requests));
-    const gain = pairedLowerBound(staying.map((value, i) => value - moved[i]!));
+    const move = play(candidate, SCENARIOS, runs);
+    const gain = lowerBoundOfGain(twin, stay, move);
     let loss = 0;
     if (gain > margin) {
-      const switching = traffics.map((requests) =>
-        twin.score(candidate, requests, { plan, before: stay.candidate, cluster: request.cluster }),
-      );
-      loss = Math.max(0, mean(switching) - mean(moved));
+      const switching = twin.play(candidate, scenarios[0]!, { plan, cluster: request.cluster });
+      const withSwitch = twin.score([switching, ...move.runs.slice(1)], candidate.deployment);
+      loss = Math.max(0, withSwitch - move.score);
       const surplus = gain - loss - margin;
       if (surplus > 0 && (best === null || surplus > best.surplus)) best = { candidate, plan, surplus };
     }
     duelled.push({
-      ...toConsidered({ candidate, score: mean(moved) }),
+      ...toConsidered(move),
       switchSeconds: plan.seconds,
       switchBytes: plan.bytes,
       switchLoss: loss,
@@ -148,6 +142,28 @@ export function judge(request: JudgeRequest): Verdict {
   }
   if (best) return end(best.candidate, best.plan, 'the gain is certain enough and pays for the switch', duelled);
   return end(stay.candidate, null, refused || 'no gain is certain enough to pay for a switch', duelled);
+}
+
+const NOTHING_FITS: Verdict = {
+  chosen: null,
+  plan: null,
+  considered: [],
+  simulatedRequests: 0,
+  why: 'no deployment fits the GPUs that are left',
+};
+
+/** Of the pooled scores over all scenarios. */
+function lowerBoundOfGain(twin: Twin, stay: Scored, move: Scored): number {
+  const difference = (skip: number): number => {
+    const rest = (runs: readonly SimulationResult[]) => runs.filter((_, i) => i !== skip);
+    return (
+      twin.score(rest(stay.runs), stay.candidate.deployment) - twin.score(rest(move.runs), move.candidate.deployment)
+    );
+  };
+  return jackknifeLowerBound(
+    stay.score - move.score,
+    stay.runs.map((_, i) => difference(i)),
+  );
 }
 
 /** The present variant (the first) unless another is clearly better. */
@@ -204,7 +220,7 @@ function planTo(
   }
 }
 
-function toConsidered({ candidate, score }: Scored): ConsideredCandidate {
+function toConsidered({ candidate, score }: Pick<Scored, 'candidate' | 'score'>): ConsideredCandidate {
   return {
     deployment: formatDeployment(candidate.deployment),
     variant: variantText(candidate),

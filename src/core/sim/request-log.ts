@@ -33,7 +33,8 @@ export class RequestLog {
   readonly generatedTokens: Int32Array;
   readonly firstTokenSeconds: Float64Array;
   readonly endSeconds: Float64Array;
-  readonly #views: readonly RequestView[];
+  readonly #trace: readonly TraceRequest[];
+  readonly #model: string;
 
   constructor({ trace, model, maxModelLenOf, random }: RequestLogOptions) {
     const n = trace.length;
@@ -54,18 +55,19 @@ export class RequestLog {
       const room = maxModelLenOf(request.model ?? model) - request.inputTokens;
       return Math.max(request.outputTokens, Math.min(drawn, room));
     });
-    this.#views = trace.map((request, i) => ({
-      arrivalSeconds: request.arrivalSeconds,
-      model: request.model ?? model,
-      inputTokens: request.inputTokens,
-      maxTokens: this.maxTokens[i]!,
-      ...(request.tenant === undefined ? {} : { tenant: request.tenant }),
-    }));
+    this.#trace = trace;
+    this.#model = model;
   }
 
   /** All that a policy may see. */
   view(request: number): RequestView {
-    return this.#views[request]!;
+    const { model = this.#model, tenant } = this.#trace[request]!;
+    const arrivalSeconds = this.arrivalSeconds[request]!;
+    const inputTokens = this.inputTokens[request]!;
+    const maxTokens = this.maxTokens[request]!;
+    return tenant === undefined
+      ? { arrivalSeconds, model, inputTokens, maxTokens }
+      : { arrivalSeconds, model, inputTokens, maxTokens, tenant };
   }
 
   outcomes(): RequestOutcome[] {

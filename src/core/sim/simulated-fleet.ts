@@ -87,7 +87,7 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
   #loadsUntilSeconds = Number.NEGATIVE_INFINITY;
   /** What the next observation tells: requests from here on, and what ended since the last one. */
   #observedArrivals = 0;
-  #finished: FinishedRequest[] = [];
+  #finished: number[] = [];
   #endedTold = 0;
 
   constructor(options: SimulationOptions<Router>) {
@@ -165,7 +165,7 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
     const arrivals: RequestView[] = [];
     for (let i = this.#observedArrivals; i < this.#arrived; i++) arrivals.push(log.view(i));
     this.#observedArrivals = this.#arrived;
-    const finished = this.#finished;
+    const finished = this.#finished.map((request) => this.#finishedRequest(request));
     this.#finished = [];
     const ended = this.#switching.ended[this.#endedTold] ?? null;
     if (ended) this.#endedTold += 1;
@@ -223,12 +223,17 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
     log.endSeconds[request] = atSeconds;
     log.replica[request] = -1;
     this.#openCount -= 1;
-    this.#finished.push({
+    this.#finished.push(request);
+  }
+
+  #finishedRequest(request: number): FinishedRequest {
+    const { log } = this;
+    return {
       ...log.view(request),
       outputTokens: log.outputTokens[request]!,
-      finishedSeconds: atSeconds,
+      finishedSeconds: log.endSeconds[request]!,
       ttftSeconds: log.firstTokenSeconds[request]! - log.arrivalSeconds[request]!,
-    });
+    };
   }
 
   // ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
