@@ -79,7 +79,10 @@ describe('kill -9', () => {
       .processes('engine')
       .map(({ pid }) => pid)
       .sort();
-    const load = await killUnderLoad(() => [pool.pidOf('controller')]);
+    const backs = pool.output.split('controller is back').length;
+    const load = await killUnderLoad(async () => [pool.pidOf('controller')]);
+    await pool.until(() => pool.output.split('controller is back').length > backs, 'the next controller works');
+    await pool.until(isHealthy, 'the pool is healthy under it');
     expect(load.results.filter((result) => result.kind !== 'whole')).toEqual([]);
     const enginesAfter = pool
       .processes('engine')

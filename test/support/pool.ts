@@ -19,8 +19,8 @@ export interface PoolProcess {
 }
 
 export interface StartPoolOptions {
-  /** Written to a file and passed with --config. */
-  readonly config: object;
+  /** Written to a file and passed with --config; a text is the path of a file that exists. */
+  readonly config: object | string;
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -43,8 +43,8 @@ export class TestPool {
 
   constructor({ config, args = [], environment = {} }: StartPoolOptions) {
     this.directory = mkdtempSync(join(tmpdir(), 'oserve-test-'));
-    const file = join(this.directory, 'pool.yaml');
-    writeFileSync(file, JSON.stringify(config)); // JSON is YAML
+    const file = typeof config === 'string' ? config : join(this.directory, 'pool.yaml');
+    if (typeof config !== 'string') writeFileSync(file, JSON.stringify(config)); // JSON is YAML
     this.supervisor = spawn(process.execPath, [BIN, 'up', '--config', file, ...args], {
       cwd: this.directory,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -94,11 +94,11 @@ export class TestPool {
   async until(condition: () => boolean | Promise<boolean>, what: string, timeoutSeconds = 60): Promise<void> {
     const deadline = performance.now() + timeoutSeconds * 1000;
     for (;;) {
-      if (await Promise.resolve(condition()).catch(() => false)) return;
+      if (await holds(condition)) return;
       if (performance.now() > deadline) throw new Error(`Waited in vain until ${what}. Output:\n${this.#output}`);
       if (this.#hasEnded && !what.includes('end')) {
         await pause(50);
-        if (await Promise.resolve(condition()).catch(() => false)) return;
+        if (await holds(condition)) return;
         throw new Error(`The pool ended before ${what}. Output:\n${this.#output}`);
       }
       await pause(50);
@@ -216,6 +216,15 @@ export function processesWith(variable: string, value: string): PoolProcess[] {
     }
   }
   return found;
+}
+
+/** A condition that cannot be looked at yet does not hold. */
+async function holds(condition: () => boolean | Promise<boolean>): Promise<boolean> {
+  try {
+    return await condition();
+  } catch {
+    return false;
+  }
 }
 
 /** Nobody listens there any more. */
