@@ -6,9 +6,10 @@
 //     └──── goOn (cut, engine failed, engine busy): from the start while nothing was delivered, else where it stopped
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RequestView } from '../core/domain/index.ts';
-import { HEADER_CONTINUED_TOKENS, HEADER_EMULATED, SSE_DONE, SSE_HEADERS } from '../wire/index.ts';
+import { errorBody, HEADER_CONTINUED_TOKENS, HEADER_EMULATED, SSE_DONE, SSE_HEADERS } from '../wire/index.ts';
 import { Attempt, type AttemptListener, headerOf } from './attempt.ts';
 import { ContinuationScanner, continuationBody, Reframer } from './continuation.ts';
+import { EventStreamWriter } from './event-stream-writer.ts';
 import type { ExchangeHost } from './exchange-host.ts';
 import { failureEvent, failures, type HttpFailure, sendFailure } from './http-errors.ts';
 import { API_PATHS, type InferenceRequest } from './inference-request.ts';
@@ -41,6 +42,7 @@ export class Exchange implements ReplicaGuest, AttemptListener {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #engineHeaders: readonly string[];
+  readonly #writer: EventStreamWriter;
   readonly #series: RequestSeries;
   /** Real ms at which the whole request was here. */
   readonly #receivedMs: number;
@@ -85,6 +87,7 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     this.#host = host;
     this.#req = req;
     this.#res = res;
+    this.#writer = new EventStreamWriter(res);
     this.request = request;
     this.requestId = requestId;
     this.#view = view;
@@ -336,22 +339,25 @@ export class Exchange implements ReplicaGuest, AttemptListener {
 
   #passAnswer(body: Buffer): void {
     const ok = this.#status < 400;
+    const text = body.toString('latin1');
     if (ok) {
-      const counts = usageCounts(body.toString('latin1'));
+      const counts = usageCounts(text);
       if (counts !== null) {
         this.#progress.promptTokens = counts.promptTokens;
         this.#progress.generated = counts.completionTokens;
       }
     }
-    if (this.#res.headersSent) this.#write(Buffer.concat([Buffer.from('data: '), body, Buffer.from('\n\n')]));
+    if (this.#res.headersSent) this.#write(`data: ${text}\n\n`);
     else {
-      const shaped = ok || body.includes('"error"') ? body : wrapped(body, this.#status);
+      const isShaped = ok || text.includes('"error"');
+      const shown = isShaped ? text : refusalInOurShape(body, this.#status);
       this.#res.writeHead(this.#status, {
         ...this.#ownHeaders(),
-        'content-type': shaped === body ? this.#contentType : 'application/json',
-        'content-length': shaped.length,
+        'content-type': isShaped ? this.#contentType : 'application/json',
+        'content-length': shown.length,
       });
-      this.#res.write(shaped);
+      // As text: Node then puts head and body into one write.
+      this.#res.end(shown, 'latin1');
     }
     if (ok) this.#complete();
     else this.#end('rejected');
@@ -447,10 +453,9 @@ export class Exchange implements ReplicaGuest, AttemptListener {
   #write(data: Buffer | string): void {
     const res = this.#res;
     if (!res.headersSent) res.writeHead(200, { ...SSE_HEADERS, ...this.#ownHeaders() });
-    const flows = typeof data === 'string' ? res.write(data, 'latin1') : res.write(data);
-    if (flows || this.#paused) return;
+    if (this.#writer.write(data) || this.#paused) return;
     this.#paused = true;
-    res.once('drain', () => {
+    this.#writer.onDrain(() => {
       this.#paused = false;
       this.lastDataMs = performance.now();
       this.#attempt?.resume();
@@ -540,14 +545,15 @@ function isClientError(json: string): boolean {
   }
 }
 
-const wrapped = (body: Buffer, status: number): Buffer =>
-  Buffer.from(
-    JSON.stringify({
-      error: {
-        message: body.toString('utf8').slice(0, 2000) || `The engine answered ${status}.`,
-        type: 'invalid_request_error',
-        param: null,
-        code: status,
-      },
-    }),
+/** An answer that is no OpenAI error, as one; latin1. */
+const refusalInOurShape = (body: Buffer, status: number): string =>
+  utf8ToLatin1(
+    JSON.stringify(
+      errorBody(
+        body.toString('utf8').slice(0, 2000) || `The engine answered ${status}.`,
+        'invalid_request_error',
+        null,
+        status,
+      ),
+    ),
   );

@@ -4,14 +4,17 @@
 /** Undelivered text is held back by detokenizers for at most this many tokens (a UTF-8 character has four bytes). */
 const LONGEST_SEAM = 4;
 
+const NO_IDS = new Int32Array(0);
+
 /** Token ids in order of generation; grows by doubling. */
 export class TokenLog {
-  #ids = new Int32Array(64);
+  /** Made with the first token: most requests are no streams. */
+  #ids = NO_IDS;
   length = 0;
 
   push(id: number): void {
     if (this.length === this.#ids.length) {
-      const larger = new Int32Array(2 * this.length);
+      const larger = new Int32Array(Math.max(64, 2 * this.length));
       larger.set(this.#ids);
       this.#ids = larger;
     }
