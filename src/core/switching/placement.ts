@@ -16,7 +16,6 @@ import {
   firstGpuByNode,
   gpusOf,
   InfeasibleError,
-  illegalBecause,
   invariant,
   type ModelSpec,
   type PlacedDeployment,
@@ -24,10 +23,10 @@ import {
   type ReplicaClass,
   type ReplicaId,
   replicaId,
-  strategyName,
 } from '../domain/index.ts';
 import { hungarian } from '../math/index.ts';
 import { type Holding, holdingByGpu, holdingOf, ShardBook } from './holdings.ts';
+import { cheapestEviction, checkDemand } from './node-room.ts';
 import type { ParkedLayout, PlacementOptions } from './switch-request.ts';
 
 /** Above this many items at once, nodes are chosen greedily: the assignment takes cubic time. */
@@ -121,7 +120,7 @@ class Placement {
     this.#from = from.filter(({ gpus }) => gpus.every((gpu) => this.#nodeOfGpu.has(gpu)));
     this.#parked = (options.parkedLayouts ?? []).filter(({ gpus }) => gpus.every((gpu) => this.#nodeOfGpu.has(gpu)));
     this.#held = holdingByGpu(this.#from);
-    this.#checkDemand();
+    checkDemand(this.#to, this.#nodes, this.#book, options.lostGpus?.length ?? 0);
   }
 
   place(): PlacedDeployment {
@@ -139,32 +138,6 @@ class Placement {
     }
     for (const node of this.#nodes) this.#assignGpus(node);
     return this.#named();
-  }
-
-  #checkDemand(): void {
-    for (const group of this.#to) {
-      const model = this.#book.model(group.model);
-      const why = illegalBecause(model, group.strategy);
-      if (why) {
-        throw new InfeasibleError(`${strategyName(group.strategy)} is illegal: ${why}.`, {
-          hint: 'Choose a strategy that divides the heads and layers of the model.',
-        });
-      }
-    }
-    for (const kind of new Set(this.#to.map(({ gpuKind }) => gpuKind))) {
-      const wanted = this.#to
-        .filter(({ gpuKind }) => gpuKind === kind)
-        .reduce((sum, { count, strategy }) => sum + count * gpusOf(strategy), 0);
-      const nodes = this.#nodes.filter(({ gpuKind }) => gpuKind === kind);
-      const have = nodes.reduce((sum, { gpus }) => sum + gpus.length, 0);
-      if (wanted > have) {
-        const lost = this.#options.lostGpus?.length ?? 0;
-        throw new InfeasibleError(
-          `The deployment needs ${wanted} GPUs of kind ${kind}; the cluster has ${have}${lost > 0 ? ` that work (${lost} GPUs are lost)` : ''}.`,
-          { hint: 'Ask for fewer or smaller replicas, or for more GPUs (--gpus).' },
-        );
-      }
-    }
   }
 
   /**
@@ -246,7 +219,7 @@ class Placement {
       const gpuCountOf = (replicas: readonly PlacedReplica[]) =>
         replicas.reduce((sum, { gpus }) => sum + gpus.length, 0);
       for (const node of nodes) {
-        const candidate = this.#cheapestEviction(node, size - (this.#room(node) % size), size);
+        const candidate = cheapestEviction([...this.#kept.values()], node.gpus, size - (this.#room(node) % size), size);
         if (candidate && (!best || gpuCountOf(candidate) < gpuCountOf(best))) best = candidate;
       }
       if (!best) this.#refuse(kind, size, count - slots());
@@ -256,25 +229,6 @@ class Placement {
       }
     }
     return evicted;
-  }
-
-  /** The fewest GPUs' worth of kept replicas, smaller than `below`, that free at least `need` GPUs of this node. */
-  #cheapestEviction(node: NodeState, need: number, below: number): readonly PlacedReplica[] | null {
-    const movable = [...this.#kept.values()].filter(
-      ({ gpus }) => gpus.length < below && gpus.every((gpu) => node.gpus.includes(gpu)),
-    );
-    // Least sum of sizes that reaches the need: at most 8 or so replicas live in a node.
-    let best: readonly PlacedReplica[] | null = null;
-    let bestSum = Number.POSITIVE_INFINITY;
-    for (let subset = 1; subset < 2 ** Math.min(movable.length, 16); subset++) {
-      const chosen = movable.filter((_, i) => subset & (1 << i));
-      const sum = chosen.reduce((total, { gpus }) => total + gpus.length, 0);
-      if (sum >= need && (sum < bestSum || (sum === bestSum && chosen.length < best!.length))) {
-        best = chosen;
-        bestSum = sum;
-      }
-    }
-    return best;
   }
 
   #refuse(kind: string, size: number, missing: number): never {

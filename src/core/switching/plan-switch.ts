@@ -13,8 +13,8 @@ import {
   ConfigError,
   classKey,
   gpuCountOf,
-  gpuKind,
   invariant,
+  nodeIndexByGpu,
   type PlacedReplica,
   type ReplicaId,
   type Rung,
@@ -27,7 +27,7 @@ import { componentsOf } from './components.ts';
 import { type Holding, holdingByGpu, holdingOf, ShardBook } from './holdings.ts';
 import { lowerBoundSeconds } from './lower-bound.ts';
 import { type Handover, MemoryCheck, sameLayout } from './memory-check.ts';
-import { inOrder, secondsFromFirstDrain } from './step-times.ts';
+import { inOrder, restoreSteps, secondsFromFirstDrain } from './step-times.ts';
 import type { SwitchRequest } from './switch-request.ts';
 import { AtomBook, type FillTarget, greedyTransfers, type PieceTransfer, PortLoads } from './transfers.ts';
 import { orderInWaves } from './waves.ts';
@@ -108,7 +108,7 @@ class Planner {
   }
 
   plan(): DetailedPlan {
-    const { id, cluster, from, costs } = this.#request;
+    const { id, cluster, from } = this.#request;
     const changes = componentsOf(this.#leaving, this.#arriving).map((component) =>
       this.#withHandover(
         component.leaving.map((i) => this.#leaving[i]!),
@@ -140,13 +140,14 @@ class Planner {
       leaving: this.#leaving,
       arriving: this.#arriving.map((replica) => ({ replica, rung: this.#rungs.get(replica.id)! })),
       steps,
-      restore: [...this.#leaving, ...this.#arriving].flatMap((replica) => this.#restoreSteps(replica)),
+      restore: [...this.#leaving, ...this.#arriving].flatMap((replica) =>
+        restoreSteps(replica, this.#shardBytes(replica), this.#request.costs),
+      ),
       bytes: links.reduce((sum, { bytes }) => sum + bytes, 0),
       links,
       seconds: secondsFromFirstDrain(steps),
       lowerBoundSeconds: lowerBoundSeconds(cluster, this.#atoms, holdingByGpu(alive), holdingByGpu(this.#arriving)),
     };
-    invariant(plan.seconds >= 0 && costs.wakeSeconds >= 0, 'durations are not negative');
     return { plan, waves: detailed, shards: this.#shards };
   }
 
@@ -338,8 +339,9 @@ class Planner {
     if (rung === 'cold') {
       // From disk through host memory, at the pace of a cold start.
       const bytes = this.#weightBytes(replica);
+      const nodeOf = nodeIndexByGpu(cluster);
       for (const [gpu, wanted] of holdingByGpu([replica])) {
-        this.#loads.add({ kind: 'host', nodeIndex: this.#nodeOf(gpu) }, gpu, this.#shards.bytes(wanted));
+        this.#loads.add({ kind: 'host', nodeIndex: nodeOf[gpu]! }, gpu, this.#shards.bytes(wanted));
       }
       const seconds = Math.max(0, costs.coldSeconds - costs.newProcessSeconds);
       return this.#add(replica, 'fill', seconds, after, bytes, 'host');
@@ -378,30 +380,6 @@ class Planner {
     }
   }
 
-  /** Expected steps of a roll-back: from parked, or from nothing, back to serving, filled from host memory. */
-  #restoreSteps(replica: PlacedReplica): SwitchStep[] {
-    const { costs } = this.#request;
-    const { hostBytesPerSecond } = gpuKind(replica.gpuKind);
-    const seconds = this.#shardBytes(replica).reduce((most, bytes) => Math.max(most, bytes / hostBytesPerSecond), 0);
-    const step = (action: SwitchAction, duration: number): SwitchStep => ({
-      replica: replica.id,
-      action,
-      seconds: duration,
-      after: [],
-      bytes: 0,
-    });
-    return [
-      step('drain', costs.drainSeconds),
-      step('park', costs.parkSeconds),
-      step('release', 0),
-      step('create', costs.newProcessSeconds),
-      step('wake', costs.wakeSeconds),
-      { ...step('fill', seconds), bytes: this.#weightBytes(replica), source: 'host' },
-      step('verify', costs.verifySeconds),
-      step('admit', 0),
-    ];
-  }
-
   /** By rank. */
   #shardBytes({ model, strategy, gpus }: PlacedReplica): number[] {
     return gpus.map((_, rank) => this.#shards.bytes(holdingOf(model, strategy, rank)));
@@ -409,14 +387,6 @@ class Planner {
 
   #weightBytes(replica: PlacedReplica): number {
     return this.#shardBytes(replica).reduce((sum, bytes) => sum + bytes, 0);
-  }
-
-  #nodeOf(gpu: number): number {
-    let last = 0;
-    return this.#request.cluster.nodes.findIndex(({ gpuCount }) => {
-      last += gpuCount;
-      return gpu < last;
-    });
   }
 
   #add(

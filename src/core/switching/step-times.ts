@@ -1,5 +1,12 @@
 // Steps as a graph: an order in which they can run, and when each is expected to start and end.
-import { invariant, type SwitchStep } from '../domain/index.ts';
+import {
+  gpuKind,
+  invariant,
+  type PlacedReplica,
+  type SwitchAction,
+  type SwitchCosts,
+  type SwitchStep,
+} from '../domain/index.ts';
 
 /** The same steps, each behind all that it waits for (a park may wait for a fill of a component listed later). */
 export function inOrder(steps: readonly SwitchStep[]): SwitchStep[] {
@@ -34,4 +41,35 @@ export function secondsFromFirstDrain(steps: readonly SwitchStep[]): number {
   // Where nothing arrives, replicas only go: to the end of the last step.
   const end = Math.max(0, ...(admits.length > 0 ? admits : times.map((time) => time.end)));
   return end - Math.min(end, ...(starts.length > 0 ? starts : [0]));
+}
+
+/**
+ * Steps that a roll-back may need for one replica: down, or up again from parked or from nothing, filled from host memory.
+ *
+ * @param shardBytes - weight bytes by rank.
+ */
+export function restoreSteps(
+  { id, gpuKind: kind }: PlacedReplica,
+  shardBytes: readonly number[],
+  costs: SwitchCosts,
+): SwitchStep[] {
+  const step = (action: SwitchAction, seconds: number): SwitchStep => ({
+    replica: id,
+    action,
+    seconds,
+    after: [],
+    bytes: 0,
+  });
+  const bytes = shardBytes.reduce((sum, each) => sum + each, 0);
+  const fillSeconds = Math.max(...shardBytes) / gpuKind(kind).hostBytesPerSecond;
+  return [
+    step('drain', costs.drainSeconds),
+    step('park', costs.parkSeconds),
+    step('release', 0),
+    step('create', costs.newProcessSeconds),
+    step('wake', costs.wakeSeconds),
+    { ...step('fill', fillSeconds), bytes, source: 'host' },
+    step('verify', costs.verifySeconds),
+    step('admit', 0),
+  ];
 }
