@@ -77,6 +77,7 @@ async function simulate(flags: SimulateFlags): Promise<void> {
   const progress = new ProgressBar(process.stderr);
   const results: [PolicyName, PolicyResult, number][] = [];
   for (const [index, name] of policies.entries()) {
+    const hindsight = results.find(([known]) => known === 'vllm-static')?.[1];
     const contest: Contest = {
       trace,
       cluster,
@@ -87,6 +88,7 @@ async function simulate(flags: SimulateFlags): Promise<void> {
       seed,
       world,
       ...(admission === undefined ? {} : { admission }),
+      ...(hindsight ? { hindsight } : {}),
       onProgress: (share) => progress.show((index + share) / policies.length, name),
     };
     const start = performance.now();

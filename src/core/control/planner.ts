@@ -107,7 +107,8 @@ export class Planner {
       .map(({ counts }) => deploymentOf(classes, counts))
       .filter((deployment) => formatDeployment(deployment) !== presentText)
       .filter(
-        (deployment, _, all) => this.#config.objective === 'gpus' || !all.some((other) => isPartOf(deployment, other)),
+        (deployment, _, all) =>
+          this.#config.objective === 'gpus' || ![present, ...all].some((other) => isPartOf(deployment, other)),
       )
       .flatMap((deployment) => this.#variants(workload, rates, deployment, previous).slice(0, MOVE_VARIANTS));
     return {

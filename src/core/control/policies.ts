@@ -59,6 +59,8 @@ export interface Contest {
   readonly admission?: number;
   /** Deployment that oserve starts from; default: its plan for traffic that it knows nothing of. */
   readonly initial?: Deployment;
+  /** Result of vllm-static on the same contest, if it is known: round-robin takes its layout. */
+  readonly hindsight?: PolicyResult;
   /** 0..1 of the trace's time. */
   readonly onProgress?: (share: number) => void;
 }
@@ -80,7 +82,7 @@ export async function runPolicy(name: PolicyName, contest: Contest): Promise<Pol
     case 'vllm-static-usual':
       return runStatic(contest, usualDeployment(contest), leastLoaded);
     case 'round-robin':
-      return runStatic(contest, bestInHindsight(contest).deployment, roundRobin);
+      return runStatic(contest, (contest.hindsight ?? bestInHindsight(contest)).deployment, roundRobin);
     case 'oserve':
       return runControlled(contest, contest.config, false);
     case 'rate-oracle':

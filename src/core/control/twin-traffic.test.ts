@@ -43,7 +43,7 @@ const model: TrafficModel = {
   windowSeconds: 60,
   burstCv2: [0, 0],
   running: [],
-  history: [],
+  history: Array.from({ length: 10_000 }, () => [240, 60]),
 };
 
 test('equal seeds give equal traffic, sorted, with lengths of real members', () => {

@@ -5,7 +5,7 @@
 // the recent past played again. Each draws:
 //
 //   level    how far the truth is from the forecast, from the forecast's own quantiles; persists over the windows
-//   past     (the other half) the rates of consecutive windows of the last half hour
+//   past     (the other half) the rates of consecutive windows of the last half hour: the heaviest once, else any
 //   bursts   a factor per type and 10 s, as uneven as arrivals were lately
 //   lengths  real members of the type
 //   backlog  what runs or waits now, with remaining lengths drawn from P(L | L > generated)
@@ -51,19 +51,27 @@ export const sampleScenarios = (
   Array.from({ length: count }, (_, i) => {
     const dice = random.fork(`scenario ${i}`);
     return sampleTraffic(
-      i % 2 === 1 ? pastAgain(model, windows, dice.fork('past')) : model,
+      i % 2 === 1 ? pastAgain(model, windows, i === 1 ? null : dice.fork('past')) : model,
       windows,
       maxRequests,
       dice,
     );
   });
 
-/** The same model with a piece of the past for a forecast, and nothing here yet. */
-function pastAgain(model: TrafficModel, windows: number, random: Random): TrafficModel {
-  const { history, windowSeconds, forecast } = model;
+/** The same model with a piece of the past for a forecast, and nothing here yet; without dice, the heaviest piece. */
+function pastAgain(model: TrafficModel, windows: number, random: Random | null): TrafficModel {
+  const { workload, history, windowSeconds, forecast } = model;
   const past = history.slice(-PAST_WINDOWS);
-  if (past.length <= windows) return model;
-  const first = Math.floor(random.next() * (past.length - windows + 1));
+  const choices = past.length - windows + 1;
+  if (choices < 1) return model;
+  const tokens = past.map((counts) =>
+    workload.types.reduce((sum, type, j) => sum + counts[j]! * (type.inputTokens + type.outputTokens), 0),
+  );
+  const weightFrom = (first: number): number =>
+    tokens.slice(first, first + windows).reduce((sum, value) => sum + value, 0);
+  let first = 0;
+  if (random) first = Math.floor(random.next() * choices);
+  else for (let i = 1; i < choices; i++) if (weightFrom(i) > weightFrom(first)) first = i;
   const rates = past
     .slice(first, first + windows)
     .map((counts) => Array.from(counts, (count) => count / windowSeconds));
@@ -114,13 +122,16 @@ export function sampleTraffic(
   return requests.length > maxRequests ? requests.slice(0, maxRequests) : requests;
 }
 
-/** Squared coefficient of variation of a window's true rate around its forecast, from the 0.9-quantile less Poisson's part. */
-function levelCv2({ forecast, windowSeconds }: TrafficModel, window: number, j: number): number {
+/**
+ * Squared coefficient of variation of a window's true rate around its forecast: from the 0.9-quantile less Poisson's part,
+ * and from having seen little yet (n windows tell a mean to 1/n of its variance).
+ */
+function levelCv2({ forecast, windowSeconds, history }: TrafficModel, window: number, j: number): number {
   const mean = (forecast.arrivalRate[window]?.[j] ?? 0) * windowSeconds;
   const high = (forecast.arrivalRateQuantile90[window]?.[j] ?? 0) * windowSeconds;
   if (mean <= 0) return 0;
   const variance = ((high - mean) / Z90) ** 2 - mean;
-  return Math.min(1, Math.max(0, variance / mean ** 2));
+  return Math.min(1, Math.max(0, variance / mean ** 2) + 1 / Math.max(1, history.length));
 }
 
 /** Requests that are here now, as arrivals at 0 with what is left of them. */
