@@ -1,8 +1,8 @@
 // Runs a pool in the foreground: starts its processes in order, keeps them alive, writes down who runs where, and ends
 // all of them in order when it is asked to.
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { ConfigError } from '../../core/domain/index.ts';
 import {
   assertPortFree,
@@ -125,10 +125,16 @@ async function choosePorts({ config, cluster }: LoadedConfig) {
   return { dataPort, adminPort: admin, agentPorts };
 }
 
-/** Opens and closes the journal: says now, in one sentence, what the controller would say later. */
+/**
+ * Opens and closes the journal: says now, in one sentence, what the controller would say later. Then it is ours, and the
+ * routing that gateways of earlier pools kept there is of no use any more.
+ */
 function claimStateDirectory(stateDirectory: string, poolId: string): void {
   mkdirSync(stateDirectory, { recursive: true });
   new SqliteJournal({ directory: stateDirectory, run: poolId }).close();
+  for (const name of readdirSync(stateDirectory)) {
+    if (/^routing-.*\.json$/.test(name)) rmSync(join(stateDirectory, name));
+  }
 }
 
 /** Ctrl-C, SIGTERM and a closed terminal ask to stop; a second Ctrl-C or SIGTERM ends everything at once. */

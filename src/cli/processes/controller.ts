@@ -111,7 +111,7 @@ const executor = new SwitchExecutor({
   publisher,
   journal,
   nowSeconds: () => clock.nowSeconds(),
-  exclusive: () => reconciler.settled(),
+  exclusive: (gpus) => reconciler.leaves(gpus),
   onDeployment: (deployment) => reconciler.want(deployment),
   onEvent: (event) => {
     const { level, message, fields } = switchLine(event);
@@ -169,7 +169,7 @@ function takeOver(): void {
     if (decision.kind === 'none') continue;
     if (publisher.table === null) publisher.setTable(decision.routing);
     if (lastSwitch?.state.outcome !== null) break;
-    if (decision.kind === 'switch' && lastSwitch.state.plan.id.startsWith(decision.plan.id)) {
+    if (decision.kind === 'switch' && lastSwitch.state.plan.id.split('@')[0] === decision.plan.id) {
       routingOfSwitch = decision.routing;
       break;
     }

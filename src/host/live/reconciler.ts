@@ -37,7 +37,9 @@ export type ReconcileEvent =
 
 interface Job {
   readonly gpus: readonly number[];
+  /** It changes what memory of these GPUs is held; starting a parked engine does not. */
   readonly memory: boolean;
+  readonly done: Promise<void>;
 }
 
 /** What a job is doing for, and when it may be tried again. */
@@ -49,7 +51,6 @@ interface Setback {
 export class Reconciler {
   readonly #options: Required<ReconcilerOptions>;
   readonly #jobs = new Map<string, Job>();
-  readonly #running = new Set<Promise<void>>();
   readonly #setbacks = new Map<string, Setback>();
   #wanted: PlacedDeployment = [];
 
@@ -73,7 +74,13 @@ export class Reconciler {
 
   /** Resolves when nothing that was started is still going on. */
   async settled(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    while (this.#jobs.size > 0) await Promise.all([...this.#jobs.values()].map((job) => job.done));
+  }
+
+  /** Resolves when nothing that it started still changes what is held on these GPUs. */
+  async leaves(gpus: ReadonlySet<number>): Promise<void> {
+    const there = [...this.#jobs.values()].filter((job) => job.memory && job.gpus.some((gpu) => gpus.has(gpu)));
+    await Promise.all(there.map((job) => job.done));
   }
 
   /**
@@ -142,9 +149,8 @@ export class Reconciler {
     const others = [...this.#jobs.values()];
     if (memory && others.some((job) => job.memory && sharesGpus(job.gpus, layout.gpus))) return;
     if (!memory && others.filter((job) => !job.memory).length >= concurrentCreates) return;
-    this.#jobs.set(id, { gpus: layout.gpus, memory });
     const startSeconds = clock.nowSeconds();
-    const running = work()
+    const done = work()
       .then((kind) => {
         this.#setbacks.delete(id);
         onEvent({ kind, engine: id, seconds: clock.nowSeconds() - startSeconds });
@@ -157,9 +163,8 @@ export class Reconciler {
       })
       .finally(() => {
         this.#jobs.delete(id);
-        this.#running.delete(running);
       });
-    this.#running.add(running);
+    this.#jobs.set(id, { gpus: layout.gpus, memory, done });
   }
 }
 

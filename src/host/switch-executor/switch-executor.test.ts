@@ -126,7 +126,7 @@ function controllerOver(pool: Pool, journal: FakeJournal, layouts: readonly Layo
     publisher,
     journal,
     nowSeconds: () => pool.clock.nowSeconds(),
-    exclusive: () => reconciler.settled(),
+    exclusive: (gpus) => reconciler.leaves(gpus),
     onDeployment: (deployment) => reconciler.want(deployment),
     onEvent: (event) => events.push(event),
   });

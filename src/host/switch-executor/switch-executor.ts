@@ -46,8 +46,8 @@ export interface SwitchExecutorOptions {
   readonly publisher: RoutingPublisher;
   readonly journal: SwitchJournal;
   readonly nowSeconds: () => number;
-  /** Called once before the first step: resolves when nobody else is working on the pool's replicas. */
-  readonly exclusive: () => Promise<void>;
+  /** Called once before the first step: resolves when nobody else is working on replicas of these GPUs. */
+  readonly exclusive: (gpus: ReadonlySet<number>) => Promise<void>;
   /** The deployment that stands from now on. */
   readonly onDeployment: (deployment: PlacedDeployment) => void;
   readonly onEvent?: (event: SwitchEvent) => void;
@@ -134,7 +134,7 @@ export class SwitchExecutor implements SwitchRunner {
   async #run(execution: SwitchExecution, routing: RoutingTable | null, startedAtSeconds: number): Promise<void> {
     const { exclusive, nowSeconds, onDeployment, onEvent } = this.#options;
     const { plan } = execution;
-    await exclusive();
+    await exclusive(this.gpus);
     const underWay = new Map<number, Promise<number>>();
     while (!execution.done) {
       const ready = execution.ready();
