@@ -80,12 +80,16 @@ export class ReplicaEngine {
   /** Since when there may be something to schedule; +∞ when a try showed that there is nothing. */
   #workSinceSeconds = Number.POSITIVE_INFINITY;
 
+  /** Entries from `#firstCommand` up to `#commandCount` are still to be obeyed. */
   readonly #commands: Command[] = [];
   #firstCommand = 0;
+  #commandCount = 0;
   #sentCount = 0;
   #lastEventSeconds = 0;
   #stepCount = 0;
   #preemptionCount = 0;
+  /** Tokens of the forming batch that the last call of `#makeRoom` gave back. */
+  #givenBackTokens = 0;
 
   constructor({ stepTime, pipelineParallel, kvBlocks, engine }: ReplicaEngineOptions) {
     invariant(kvBlocks >= 1, 'a replica has at least one KV block');
@@ -228,8 +232,10 @@ export class ReplicaEngine {
 
   #nextStartSeconds(): number {
     if (this.#batchCount === this.#batches.length) return Number.POSITIVE_INFINITY;
-    const command = this.#commands[this.#firstCommand];
-    const since = command === undefined ? this.#workSinceSeconds : Math.min(this.#workSinceSeconds, command.atSeconds);
+    const since =
+      this.#firstCommand === this.#commandCount
+        ? this.#workSinceSeconds
+        : Math.min(this.#workSinceSeconds, this.#commands[this.#firstCommand]!.atSeconds);
     // What became possible while all batches were in flight is possible now, not then.
     return Math.max(since, this.#lastEventSeconds);
   }
@@ -237,21 +243,21 @@ export class ReplicaEngine {
   /** The first point of the time grid after a moment, and not before what has happened already. */
   #gridAfter(seconds: number): number {
     const after = (Math.floor(seconds / TIME_GRID_SECONDS) + 1) * TIME_GRID_SECONDS;
-    const last = this.#commands.length > this.#firstCommand ? this.#commands.at(-1)!.atSeconds : 0;
+    const last = this.#commandCount > this.#firstCommand ? this.#commands[this.#commandCount - 1]!.atSeconds : 0;
     return Math.max(after, last, this.#lastEventSeconds);
   }
 
   #command(kind: Command['kind'], slot: number, nowSeconds: number): void {
-    this.#commands.push({ atSeconds: this.#gridAfter(nowSeconds), kind, slot, order: this.#slots.order[slot]! });
+    const atSeconds = this.#gridAfter(nowSeconds);
+    this.#commands[this.#commandCount++] = { atSeconds, kind, slot, order: this.#slots.order[slot]! };
   }
 
   #obeyCommands(atSeconds: number): void {
     const slots = this.#slots;
-    for (;;) {
-      const command = this.#commands[this.#firstCommand];
-      if (command === undefined || command.atSeconds > atSeconds) break;
+    while (this.#firstCommand < this.#commandCount) {
+      const { atSeconds: commandSeconds, slot, kind, order } = this.#commands[this.#firstCommand]!;
+      if (commandSeconds > atSeconds) return;
       this.#firstCommand++;
-      const { slot, kind, order } = command;
       if (slots.state[slot] === SlotState.free || slots.order[slot] !== order) continue;
       if (kind === 'remove') {
         this.#takeOut(slot);
@@ -261,10 +267,8 @@ export class ReplicaEngine {
         this.#waiting.set(slot, slots.priority[slot]!, order);
       }
     }
-    if (this.#firstCommand === this.#commands.length) {
-      this.#commands.length = 0;
-      this.#firstCommand = 0;
-    }
+    this.#firstCommand = 0;
+    this.#commandCount = 0;
   }
 
   // ── scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,30 +299,51 @@ export class ReplicaEngine {
 
   /** @returns the token budget that is left. */
   #scheduleRunning(batch: Batch): number {
-    const { known, computed, blocks, batch: batchOf, state } = this.#slots;
+    const { known, computed, capacity, batch: batchOf } = this.#slots;
+    const { slots: batchSlots, tokens: batchTokens } = batch;
     const running = this.#running;
-    const blockTokens = this.#blockTokens;
+    const tag = this.#formingBatch + 1;
     let budget = this.#maxBatchedTokens;
     for (let i = 0; i < this.#runningCount && budget > 0; i++) {
       const slot = running[i]!;
       if (batchOf[slot] !== 0) continue;
       const tokens = Math.min(known[slot]! - computed[slot]!, budget);
-      const needed = Math.ceil((computed[slot]! + tokens) / blockTokens) - blocks[slot]!;
-      let victim = slot;
-      while (needed > this.#freeBlocks) {
-        victim = this.#lastPreemptible(slot);
-        if (victim < 0) break;
-        if (batchOf[victim] !== 0) budget += this.#takeFromBatch(batch, victim);
-        if (this.#preempt(victim) <= i) i--;
-        if (victim === slot) break;
+      const cached = computed[slot]! + tokens;
+      if (cached > capacity[slot]!) {
+        i = this.#makeRoom(batch, i, cached);
+        budget += this.#givenBackTokens;
+        if (cached > capacity[slot]!) continue;
       }
-      // No victim: later requests hold blocks but are computing; wait for them. Itself the victim: it is queued again.
-      if (victim < 0 || state[slot] !== SlotState.running) continue;
-      this.#takeBlocks(slot, needed);
-      this.#putIntoBatch(batch, slot, tokens);
+      batchSlots[batch.count] = slot;
+      batchTokens[batch.count] = tokens;
+      batch.count++;
+      batchOf[slot] = tag;
       budget -= tokens;
     }
     return budget;
+  }
+
+  /**
+   * Takes the blocks that a running request needs to hold this many tokens, from later requests if none is free. It
+   * gets none when later requests are inside the pipeline (it waits for them), or when it is the last one itself (it
+   * is queued again).
+   *
+   * @param place - of the request among the running ones.
+   * @returns its place now; where it was preempted itself, the place before.
+   */
+  #makeRoom(batch: Batch, place: number, tokens: number): number {
+    const slot = this.#running[place]!;
+    const needed = this.#blocksFor(tokens) - this.#slots.blocks[slot]!;
+    this.#givenBackTokens = 0;
+    while (needed > this.#freeBlocks) {
+      const victim = this.#lastPreemptible(slot);
+      if (victim < 0) return place;
+      if (this.#slots.batch[victim] !== 0) this.#givenBackTokens += this.#takeFromBatch(batch, victim);
+      if (this.#preempt(victim) <= place) place--;
+      if (victim === slot) return place;
+    }
+    this.#takeBlocks(slot, needed);
+    return place;
   }
 
   #scheduleWaiting(batch: Batch, budgetLeft: number): void {
@@ -327,31 +352,32 @@ export class ReplicaEngine {
     while (budget > 0 && this.#runningCount < this.#maxSequences && this.#waiting.size > 0) {
       const slot = this.#waiting.peek();
       const tokens = Math.min(slots.known[slot]!, budget);
-      if (Math.ceil(slots.known[slot]! / this.#blockTokens) > this.#freeBlocks) return;
+      if (this.#blocksFor(slots.known[slot]!) > this.#freeBlocks) return;
       this.#waiting.pop();
       slots.state[slot] = SlotState.running;
       this.#running[this.#runningCount++] = slot;
-      this.#takeBlocks(slot, Math.ceil(tokens / this.#blockTokens));
-      this.#putIntoBatch(batch, slot, tokens);
+      this.#takeBlocks(slot, this.#blocksFor(tokens));
+      batch.slots[batch.count] = slot;
+      batch.tokens[batch.count] = tokens;
+      batch.count++;
+      slots.batch[slot] = this.#formingBatch + 1;
       budget -= tokens;
     }
   }
 
-  #takeBlocks(slot: number, count: number): void {
-    this.#slots.blocks[slot]! += count;
-    this.#freeBlocks -= count;
+  #blocksFor(tokens: number): number {
+    return Math.ceil(tokens / this.#blockTokens);
   }
 
-  #putIntoBatch(batch: Batch, slot: number, tokens: number): void {
-    batch.slots[batch.count] = slot;
-    batch.tokens[batch.count] = tokens;
-    batch.count++;
-    this.#slots.batch[slot] = this.#formingBatch + 1;
+  #takeBlocks(slot: number, count: number): void {
+    this.#slots.blocks[slot]! += count;
+    this.#slots.capacity[slot]! += count * this.#blockTokens;
+    this.#freeBlocks -= count;
   }
 
   /** Only with priorities: the victim was scheduled in this very step. @returns the tokens given back. */
   #takeFromBatch(batch: Batch, slot: number): number {
-    const index = batch.slots.subarray(0, batch.count).indexOf(slot);
+    const index = batch.slots.indexOf(slot);
     const tokens = batch.tokens[index]!;
     batch.slots.copyWithin(index, index + 1, batch.count);
     batch.tokens.copyWithin(index, index + 1, batch.count);
@@ -385,6 +411,7 @@ export class ReplicaEngine {
     const slots = this.#slots;
     this.#freeBlocks += slots.blocks[slot]!;
     slots.blocks[slot] = 0;
+    slots.capacity[slot] = 0;
     slots.computed[slot] = 0;
     slots.state[slot] = SlotState.waiting;
     // By (priority, order of arrival), so that it stands before everything that was never admitted.
@@ -394,7 +421,7 @@ export class ReplicaEngine {
   }
 
   #leaveRunning(slot: number): number {
-    const index = this.#running.subarray(0, this.#runningCount).indexOf(slot);
+    const index = this.#running.indexOf(slot); // what lies beyond the count comes later
     this.#running.copyWithin(index, index + 1, this.#runningCount);
     this.#runningCount--;
     return index;
@@ -432,8 +459,8 @@ export class ReplicaEngine {
   // ── the end of a step ──────────────────────────────────────────────────────────────────────────────────────────
 
   #endOldestBatch(sink: TokenSink): void {
-    // The sink may add or remove requests: arrays may be replaced and slots reused between entries.
     const slots = this.#slots;
+    let { known, computed, generated, outputTokens, batch: batchOf, handle: handles, muted } = slots;
     const batch = this.#batches[this.#oldestBatch]!;
     const tag = this.#oldestBatch + 1;
     const endSeconds = batch.endSeconds;
@@ -442,16 +469,18 @@ export class ReplicaEngine {
     this.#workSinceSeconds = endSeconds;
     for (let entry = 0; entry < batch.count; entry++) {
       const slot = batch.slots[entry]!;
-      if (slot < 0 || slots.batch[slot] !== tag) continue;
-      slots.batch[slot] = 0;
-      slots.computed[slot]! += batch.tokens[entry]!;
-      if (slots.computed[slot]! < slots.known[slot]!) continue;
-      slots.known[slot]!++;
+      if (slot < 0 || batchOf[slot] !== tag) continue;
+      batchOf[slot] = 0;
+      const cached = computed[slot]! + batch.tokens[entry]!;
+      computed[slot] = cached;
+      if (cached < known[slot]!) continue;
+      known[slot] = cached + 1;
       this.#outstandingTokens++;
-      const generatedTokens = ++slots.generated[slot]!;
-      const isLast = generatedTokens === slots.outputTokens[slot];
-      const handle = slots.handle[slot]!;
-      const isHeard = slots.muted[slot] === 0;
+      const generatedTokens = generated[slot]! + 1;
+      generated[slot] = generatedTokens;
+      const isLast = generatedTokens === outputTokens[slot];
+      const handle = handles[slot]!;
+      const isHeard = muted[slot] === 0;
       if (isLast) {
         if (isHeard) slots.forget(slot);
         this.#takeOut(slot);
@@ -459,6 +488,10 @@ export class ReplicaEngine {
       if (!isHeard) continue;
       sink.token(handle, generatedTokens, endSeconds);
       if (isLast) sink.finished(handle, endSeconds);
+      // The sink may have added requests, so that the arrays were replaced by larger ones.
+      if (slots.known !== known) {
+        ({ known, computed, generated, outputTokens, batch: batchOf, handle: handles, muted } = slots);
+      }
     }
   }
 
@@ -471,7 +504,7 @@ export class ReplicaEngine {
     else this.#sentCount--;
     if (slots.batch[slot] !== 0) {
       const batch = this.#batches[slots.batch[slot]! - 1]!;
-      batch.slots[batch.slots.subarray(0, batch.count).indexOf(slot)] = -1;
+      batch.slots[batch.slots.indexOf(slot)] = -1;
       slots.batch[slot] = 0;
     }
     this.#freeBlocks += slots.blocks[slot]!;

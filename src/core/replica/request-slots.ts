@@ -19,6 +19,8 @@ export class RequestSlots {
   /** Generated tokens at which the request ends. */
   outputTokens = new Int32Array(0);
   blocks = new Int32Array(0);
+  /** Tokens that these blocks hold. */
+  capacity = new Int32Array(0);
   /** 1 + index of the batch that computes the request now, 0 when there is none. */
   batch = new Uint8Array(0);
   /** 1 once the request was aborted at a time that the engine has not reached yet: nothing is reported any more. */
@@ -46,6 +48,7 @@ export class RequestSlots {
     this.generated[slot] = 0;
     this.outputTokens[slot] = outputTokens;
     this.blocks[slot] = 0;
+    this.capacity[slot] = 0;
     this.batch[slot] = 0;
     this.muted[slot] = 0;
     return slot;
@@ -77,6 +80,7 @@ export class RequestSlots {
     this.generated = grown(this.generated, new Int32Array(capacity));
     this.outputTokens = grown(this.outputTokens, new Int32Array(capacity));
     this.blocks = grown(this.blocks, new Int32Array(capacity));
+    this.capacity = grown(this.capacity, new Int32Array(capacity));
     this.batch = grown(this.batch, new Uint8Array(capacity));
     this.muted = grown(this.muted, new Uint8Array(capacity));
     for (let slot = capacity - 1; slot >= old; slot--) this.#freeSlots.push(slot);
