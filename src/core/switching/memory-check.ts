@@ -76,7 +76,7 @@ export class MemoryCheck {
         const before = this.#on(old, gpu);
         const weights = fresh.weightBytes + before.weightBytes + 2 * activationBytes;
         const caches = handover === 'fill-first' ? fresh.kvBytes + before.kvBytes : 0;
-        return weights + caches + this.#parkedBytes(gpu, parked, replica) <= this.capacityBytes(gpu);
+        return weights + caches + this.#parkedBytes(gpu, parked, replica, old) <= this.capacityBytes(gpu);
       }),
     );
   }
@@ -94,7 +94,10 @@ export class MemoryCheck {
   ): boolean {
     return old.gpus.every((gpu) => {
       const after = serving.find(({ gpus }) => gpus.includes(gpu));
-      const others = parked.filter((layout) => layout.gpus.includes(gpu) && !(after && sameLayout(layout, after)));
+      // The list may name layouts that are awake now: the old one is counted by itself, the next one by its engine.
+      const others = parked.filter(
+        (layout) => layout.gpus.includes(gpu) && !sameLayout(layout, old) && !(after && sameLayout(layout, after)),
+      );
       const bytes = (others.length + 1) * this.#costs.parkedBytesPerLayout + (after ? this.#awake(after, gpu) : 0);
       return others.length + 1 <= mostParkedLayouts && bytes <= this.capacityBytes(gpu);
     });
@@ -119,8 +122,10 @@ export class MemoryCheck {
     return weightBytes + kvBytes + this.#engine.activationBytes;
   }
 
-  #parkedBytes(gpu: number, parked: readonly ParkedLayout[], except: PlacedReplica): number {
-    const layouts = parked.filter((layout) => layout.gpus.includes(gpu) && !sameLayout(layout, except));
+  #parkedBytes(gpu: number, parked: readonly ParkedLayout[], ...awake: readonly PlacedReplica[]): number {
+    const layouts = parked.filter(
+      (layout) => layout.gpus.includes(gpu) && !awake.some((replica) => sameLayout(layout, replica)),
+    );
     return layouts.length * this.#costs.parkedBytesPerLayout;
   }
 

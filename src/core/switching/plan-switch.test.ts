@@ -182,6 +182,20 @@ test('parked layouts are bounded by count and by memory', () => {
   expect(count({ costs: { ...DEFAULT_SWITCH_COSTS, parkedBytesPerLayout: 20e9 }, parkedReserveBytes: 20e9 })).toBe(0);
 });
 
+test('the list of parked layouts may name those that serve now', () => {
+  const eight = { ...defaults, strategy: { tensorParallel: 8, pipelineParallel: 1 }, gpus: [0, 1, 2, 3, 4, 5, 6, 7] };
+  const parkedLayouts = [
+    eight,
+    ...[
+      [0, 1, 2, 3],
+      [4, 5, 6, 7],
+    ].map((gpus) => ({ ...eight, gpus, strategy: { tensorParallel: 4, pipelineParallel: 1 } })),
+  ];
+  const plan = planSwitch(request(uniformCluster(8), '1xTP8', '2xTP4', { parkedLayouts, mostParkedLayouts: 1 }));
+  expect(plan.steps.map(({ action }) => action)).not.toContain('release');
+  expect(plan.arriving.map(({ rung }) => rung)).toEqual(['parked-fill', 'parked-fill']);
+});
+
 test('replicas on lost GPUs are not drained, and nothing is placed there', () => {
   const plan = planSwitch(request(uniformCluster(16), '2xTP8', '1xTP8,1xTP4', { lostGpus: [3] }));
   expect(plan.kept).toHaveLength(1);

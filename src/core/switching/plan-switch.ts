@@ -32,8 +32,6 @@ import type { SwitchRequest } from './switch-request.ts';
 import { AtomBook, type FillTarget, greedyTransfers, type PieceTransfer, PortLoads } from './transfers.ts';
 import { orderInWaves } from './waves.ts';
 
-const DEFAULT_MOST_UNAVAILABLE_SHARE = 0.25;
-
 interface PlannedChange {
   readonly leaving: readonly PlacedReplica[];
   readonly arriving: readonly PlacedReplica[];
@@ -115,7 +113,7 @@ class Planner {
         component.arriving.map((i) => this.#arriving[i]!),
       ),
     );
-    const share = this.#request.mostUnavailableShare ?? DEFAULT_MOST_UNAVAILABLE_SHARE;
+    const { mostUnavailableShare: share = 0.25 } = this.#request;
     const waves = orderInWaves(changes, this.#kept, Math.floor(share * gpuCountOf(cluster)));
 
     const detailed: DetailedPlan['waves'][number][] = [];
@@ -276,10 +274,9 @@ class Planner {
 
     // What was lost with its GPU cannot drain; it is released where its other GPUs are wanted.
     const living = leaving.filter((old) => !this.#isLost(old));
-    for (const old of leaving.filter((each) => this.#isLost(each))) {
-      if (arriving.some(({ gpus }) => gpus.some((gpu) => old.gpus.includes(gpu)))) {
-        gone.set(old.id, this.#add(old, 'release', 0, before));
-      }
+    for (const old of leaving) {
+      const wanted = arriving.some(({ gpus }) => gpus.some((gpu) => old.gpus.includes(gpu)));
+      if (this.#isLost(old) && wanted) gone.set(old.id, this.#add(old, 'release', 0, before));
     }
     switch (handover) {
       case 'fill-first':
@@ -295,8 +292,8 @@ class Planner {
       case 'after-fill': {
         for (const old of living) drain(old, before);
         for (const replica of arriving) {
-          const after = [...sharing(replica, drained, living), ...sharing(replica, gone, leaving)];
-          up.set(replica.id, this.#bringUp(replica, filled, orBefore(after)));
+          const after = orBefore([...sharing(replica, drained, living), ...sharing(replica, gone, leaving)]);
+          up.set(replica.id, this.#bringUp(replica, filled, after));
         }
         for (const old of living) putAway(old, [drained.get(old.id)!, ...sharing(old, up, arriving)]);
         for (const replica of arriving) {
@@ -397,7 +394,7 @@ class Planner {
     bytes = 0,
     source?: 'host' | 'peers',
   ): number {
-    const step: SwitchStep = { replica: replica.id, action, seconds, after: [...after], bytes };
-    return this.#steps.push(source === undefined ? step : { ...step, source }) - 1;
+    const step = { replica: replica.id, action, seconds, after: [...after], bytes, ...(source && { source }) };
+    return this.#steps.push(step) - 1;
   }
 }
