@@ -117,6 +117,19 @@ test('a switch is open from its first step to its outcome, across restarts', () 
   expect(next.switchNotes('s1').map(({ note }) => note)).toEqual(['begun', 'drain r1 started', 'done']);
 });
 
+test('what a run left is found by itself alone: its newest switch, ended or not, and its ticks, newest first', () => {
+  const journal = openJournal();
+  journal.switchStep({ state: ended, atSeconds: 10, note: 'done' });
+  for (let tick = 0; tick < 3; tick++) journal.append(record(tick));
+  expect(journal.lastSwitch()).toMatchObject({ id: 's1', openedSeconds: 10, state: { outcome: 'done' } });
+  expect([...journal.ticksOfRun(2)]).toEqual([record(2), record(1)]);
+  close(journal);
+
+  const other = openJournal({ run: 'run-2' });
+  expect(other.lastSwitch()).toBeNull();
+  expect([...other.ticksOfRun(10)]).toEqual([]);
+});
+
 test('a window of history is replaced when its counts are revised', () => {
   const journal = openJournal();
   journal.keepHistory({ windowEndSeconds: 60, windowSeconds: 60, counts: { a: 1 } });
