@@ -24,6 +24,7 @@ import {
 import type { SimulationResult } from '../sim/index.ts';
 import { placeDeployment, planSwitch } from '../switching/index.ts';
 import type { ControllerConfig } from './config.ts';
+import { mostParkedBytes, mostParkedLayouts } from './parked.ts';
 import type { Candidate, Proposal } from './planner.ts';
 import { jackknifeLowerBound } from './statistics.ts';
 import { Twin } from './twin.ts';
@@ -209,6 +210,8 @@ function planTo(
       parkedLayouts: layouts,
       planner: 'greedy',
       lostGpus,
+      parkedReserveBytes: mostParkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
+      ...(parkedLayouts.length > 0 ? { mostParkedLayouts: mostParkedLayouts(parkedLayouts) } : {}),
       ...(onlyParkedLayouts ? { rungs: ['keep', 'wake', 'parked-fill'] as const } : {}),
     });
     if (!config.freeSwitches) return plan;
