@@ -33,8 +33,8 @@ export function createDataServer(gateway: Gateway): Server {
           ? failures.wrongMethod(req.method ?? '', path, route.method)
           : null;
     if (problem !== null) return refuseUnread(req, res, problem);
-    Promise.resolve(route?.handle(req, res, path)).catch((error: unknown) => {
-      gateway.log.error({ err: error }, 'a handler failed');
+    void run(() => route?.handle(req, res, path)).catch((error: unknown) => {
+      gateway.log.error({ err: error, path }, 'a handler failed');
       if (!res.headersSent) sendFailure(res, failures.internal());
       else res.destroy();
     });
@@ -45,6 +45,9 @@ export function createDataServer(gateway: Gateway): Server {
   server.timeout = 0;
   return server;
 }
+
+/** A handler that throws at once is no different from one that rejects. */
+const run = async (action: () => void | Promise<void>): Promise<void> => action();
 
 function dataRoutes(gateway: Gateway): Map<string, Route> {
   const get = (handle: Handler): Route => ({ method: 'GET', handle });
@@ -60,10 +63,7 @@ function dataRoutes(gateway: Gateway): Map<string, Route> {
     ['/v1/chat/completions', inference('chat')],
     ['/v1/completions', inference('completions')],
     ['/v1/models', get((_req, res) => sendJson(res, 200, { object: 'list', data: gateway.modelCards() }))],
-    [
-      '/v1/models/',
-      get((_req, res, path) => sendModel(gateway, res, decodeURIComponent(path.slice('/v1/models/'.length)))),
-    ],
+    ['/v1/models/', get((_req, res, path) => sendModel(gateway, res, path.slice('/v1/models/'.length)))],
     ['/livez', live],
     ['/readyz', ready],
     ['/health', ready],
@@ -146,7 +146,8 @@ export function sendJson(res: ServerResponse, status: number, value: unknown): v
 }
 
 function sendModel(gateway: Gateway, res: ServerResponse, name: string): void {
-  const card = gateway.modelCards().find((model) => model.id === name);
+  // Compared in the form it came in: a broken escape is simply no model's name.
+  const card = gateway.modelCards().find(({ id }) => id === name || encodeURIComponent(id) === name);
   if (card === undefined) sendFailure(res, failures.unknownModel(name, gateway.replicas.models));
   else sendJson(res, 200, card);
 }

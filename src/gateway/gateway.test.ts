@@ -13,6 +13,7 @@ import {
   MockEngine,
   type MockEngineOptions,
 } from '../../test/support/mock-engine.ts';
+import { createLogger } from '../host/index.ts';
 import type { RoutableReplica } from '../wire/index.ts';
 import type { GatewayStart } from './index.ts';
 
@@ -405,6 +406,8 @@ describe('engines that fail', () => {
     const response = await harness.post('/v1/completions', completion());
     expect(response.status).toBe(502);
     expect((await errorOf(response)).code).toBe('engine_failed');
+    // The client need not spend its own tries on what we have tried.
+    expect(response.headers.get('x-should-retry')).toBe('false');
     expect(mocks[0]!.seen.length + mocks[1]!.seen.length).toBe(3);
   });
 
@@ -650,7 +653,56 @@ describe('restart and shutdown', () => {
   });
 });
 
+describe('our own bugs', () => {
+  test('a router that throws is reported and set aside until the next table', async () => {
+    const errors: string[] = [];
+    let asked = 0;
+    const { harness, listed } = await setUp({
+      engines: [{}, {}],
+      gateway: {
+        makeRouter: () => ({
+          route() {
+            asked++;
+            throw new Error('Bug in oserve: for this test');
+          },
+        }),
+        log: createLogger({ name: 'gateway', level: 'error', format: 'json', write: (line) => errors.push(line) }),
+      },
+    });
+    for (let i = 0; i < 4; i++) expect((await harness.post('/v1/completions', completion())).status).toBe(200);
+    expect(asked).toBe(1);
+    expect(errors.join()).toContain('for this test');
+    await harness.route(listed);
+    expect((await harness.post('/v1/completions', completion())).status).toBe(200);
+    expect(asked).toBe(2);
+  });
+
+  test('strange paths are refused, not fatal', async () => {
+    const { harness } = await setUp();
+    for (const path of ['/v1/models/%', '/v1/models/%E0%A4%A', '//', '/v1/models/../x?y=%']) {
+      expect((await harness.get(path)).status, path).toBe(404);
+    }
+    expect((await harness.get('/livez?verbose')).status).toBe(200);
+  });
+});
+
 describe('the wire', () => {
+  test('answers on one connection come in order and whole, pipelined or asked in HTTP/1.0', async () => {
+    const { harness } = await setUp();
+    const ask = (version: string, close: boolean) => {
+      const body = JSON.stringify(completion({ stream: true }));
+      const connection = close ? 'connection: close\r\n' : '';
+      return `POST /v1/completions HTTP/${version}\r\nhost: x\r\n${connection}content-length: ${body.length}\r\n\r\n${body}`;
+    };
+    const { text } = expectedOutput(bytesOf('hello'), 20);
+    const pipelined = await readToEnd(harness.gateway.port, ask('1.1', false) + ask('1.1', false) + ask('1.1', true));
+    const answers = pipelined.split('HTTP/1.1 200 OK').slice(1).map(unchunked);
+    expect(answers.map((answer) => readStreamText(answer).text)).toEqual([text, text, text]);
+    const old = await readToEnd(harness.gateway.port, ask('1.0', true));
+    expect(old).not.toMatch(/transfer-encoding/i);
+    expect(readStreamText(old.slice(old.indexOf('\r\n\r\n') + 4)).text).toBe(text);
+  });
+
   test('no side of the gateway waits for acknowledgements of small packets', async () => {
     const upstream = vi.spyOn(Socket.prototype, 'connect');
     const { harness, first } = await setUp();
@@ -716,6 +768,30 @@ describe('the wire', () => {
     expect((await harness.get('/metrics')).text).toContain('outcome="disconnected"} 1');
   });
 });
+
+/** Everything that a connection answers to some bytes until it is closed; latin1 text is ASCII here but for the output. */
+function readToEnd(port: number, bytes: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
+    const pieces: Buffer[] = [];
+    socket.on('data', (piece) => pieces.push(piece));
+    socket.on('error', reject);
+    socket.on('close', () => resolve(Buffer.concat(pieces).toString('utf8')));
+  });
+}
+
+/** Body of a response in chunks. */
+function unchunked(response: string): string {
+  const bytes = Buffer.from(response.slice(response.indexOf('\r\n\r\n') + 4), 'utf8');
+  let body = '';
+  for (let at = 0; ; ) {
+    const lineEnd = bytes.indexOf('\r\n', at);
+    const size = Number.parseInt(bytes.toString('latin1', at, lineEnd), 16);
+    if (size === 0) return body;
+    body += bytes.toString('utf8', lineEnd + 2, lineEnd + 2 + size);
+    at = lineEnd + 2 + size + 2;
+  }
+}
 
 /** A raw connection that is asked one thing after the other. */
 async function openLine(port: number) {

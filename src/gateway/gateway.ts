@@ -58,6 +58,8 @@ export class Gateway implements ExchangeHost<Exchange> {
       maxRequestsPerReplica: options.maxRequestsPerReplica,
       nowSeconds: () => options.clock.nowSeconds(),
       onAvailable: () => this.queue.pump(),
+      onRouterBug: (error) =>
+        options.log.error({ err: error }, 'the router failed; routing by load until the next table'),
     });
     this.metrics = new GatewayMetrics({
       inFlight: () => this.#exchanges.size - this.queue.length,

@@ -12,6 +12,8 @@ export interface HttpFailure {
   readonly code: string;
   /** Real seconds after which another try makes sense. */
   readonly retryAfterSeconds?: number;
+  /** false: we have tried for the client already. */
+  readonly shouldRetry?: boolean;
 }
 
 const failure = (
@@ -19,14 +21,15 @@ const failure = (
   type: string,
   code: string,
   message: string,
-  more: { readonly param?: string | null; readonly retryAfterSeconds?: number } = {},
+  more: Partial<Pick<HttpFailure, 'param' | 'retryAfterSeconds' | 'shouldRetry'>> = {},
 ): HttpFailure => ({
   status,
   type,
   code,
   message,
-  param: more.param ?? null,
-  ...(more.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: more.retryAfterSeconds }),
+  param: null,
+  ...(more.retryAfterSeconds === undefined ? {} : { shouldRetry: true }),
+  ...more,
 });
 
 export const failures = {
@@ -75,7 +78,7 @@ export const failures = {
     failure(503, 'server_error', 'shutting_down', 'This server is shutting down.', { retryAfterSeconds: 5 }),
   engineFailed: (tries: number) =>
     failure(502, 'server_error', 'engine_failed', `The engines failed on this request ${tries} times.`, {
-      retryAfterSeconds: 1,
+      shouldRetry: false,
     }),
   interrupted: (why: string) =>
     failure(
@@ -103,9 +106,8 @@ export function sendFailure(res: ServerResponse, problem: HttpFailure, requestId
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(body),
     ...(requestId === null ? {} : { 'x-request-id': requestId }),
-    ...(problem.retryAfterSeconds === undefined
-      ? {}
-      : { 'retry-after': String(problem.retryAfterSeconds), 'x-should-retry': 'true' }),
+    ...(problem.retryAfterSeconds === undefined ? {} : { 'retry-after': String(problem.retryAfterSeconds) }),
+    ...(problem.shouldRetry === undefined ? {} : { 'x-should-retry': String(problem.shouldRetry) }),
   });
   res.end(body);
 }

@@ -18,6 +18,8 @@ export interface ReplicaSetOptions {
   readonly nowSeconds: () => number;
   /** A replica can take requests that could not a moment ago. */
   readonly onAvailable: () => void;
+  /** The router threw: a bug of ours, to be reported. */
+  readonly onRouterBug: (error: unknown) => void;
 }
 
 /** Real milliseconds between probes of a dead engine, doubling. */
@@ -144,8 +146,7 @@ export class ReplicaSet<Guest extends ReplicaGuest> {
   choose(view: RequestView, avoid: ReadonlySet<Replica<Guest>>): Choice<Guest> {
     const nowMs = performance.now();
     const cap = this.#options.maxRequestsPerReplica;
-    const routed = this.#router?.route(view, this.#loads, this.#options.nowSeconds()) ?? -1;
-    const first = routed >= 0 ? this.#admitted[routed] : undefined;
+    const first = this.#admitted[this.#routed(view)];
     if (first?.available(nowMs, cap) && !avoid.has(first)) return { kind: 'replica', replica: first };
 
     let best: Replica<Guest> | null = null;
@@ -158,6 +159,17 @@ export class ReplicaSet<Guest extends ReplicaGuest> {
     }
     if (best !== null) return { kind: 'replica', replica: best };
     return { kind: anyAvailable ? 'does-not-fit' : 'blocked' };
+  }
+
+  /** The router's choice. One that throws is not asked again under this table: least loaded serves until the next. */
+  #routed(view: RequestView): number {
+    try {
+      return this.#router?.route(view, this.#loads, this.#options.nowSeconds()) ?? -1;
+    } catch (error) {
+      this.#router = null;
+      this.#options.onRouterBug(error);
+      return -1;
+    }
   }
 
   enter(replica: Replica<Guest>, guest: Guest, tokens: number): void {

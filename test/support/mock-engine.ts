@@ -407,8 +407,13 @@ class PieceWriter {
       if (!flows) {
         this.#onWrite(null);
         await new Promise<void>((resolve) => {
-          this.#res.once('drain', resolve);
-          this.#res.once('close', resolve);
+          const go = () => {
+            this.#res.off('drain', go);
+            this.#res.off('close', go);
+            resolve();
+          };
+          this.#res.on('drain', go);
+          this.#res.on('close', go);
         });
       }
       at += size;
