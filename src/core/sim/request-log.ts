@@ -30,7 +30,6 @@ export class RequestLog {
   readonly replica: Int32Array;
   /** Tokens that it got before it was moved to the replica where it is now. */
   readonly carriedTokens: Int32Array;
-  readonly generatedTokens: Int32Array;
   readonly firstTokenSeconds: Float64Array;
   readonly endSeconds: Float64Array;
   readonly #trace: readonly TraceRequest[];
@@ -45,7 +44,6 @@ export class RequestLog {
     this.state = new Uint8Array(n);
     this.replica = new Int32Array(n).fill(-1);
     this.carriedTokens = new Int32Array(n);
-    this.generatedTokens = new Int32Array(n);
     this.firstTokenSeconds = new Float64Array(n).fill(Number.NaN);
     this.endSeconds = new Float64Array(n).fill(Number.NaN);
     const limits = random.fork('client limits');

@@ -211,10 +211,8 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
   // ── what replicas tell ─────────────────────────────────────────────────────────────────────────────────────────
 
   token(request: number, generated: number, atSeconds: number): void {
-    const { log } = this;
-    const total = log.carriedTokens[request]! + generated;
-    log.generatedTokens[request] = total;
-    if (total === 1) log.firstTokenSeconds[request] = atSeconds;
+    // Only the first token is of interest; how many there are, the engine knows.
+    if (generated === 1 && this.log.carriedTokens[request] === 0) this.log.firstTokenSeconds[request] = atSeconds;
   }
 
   finished(request: number, atSeconds: number): void {
@@ -265,9 +263,8 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
     }
     const slot = this.#routable[index]!;
     const { engine } = this.#replicas.at(slot);
-    const carried = log.generatedTokens[request]!;
+    const carried = log.carriedTokens[request]!;
     const inputTokens = log.inputTokens[request]! + carried;
-    log.carriedTokens[request] = carried;
     log.state[request] = RequestState.running;
     log.replica[request] = slot;
     engine.add(request, inputTokens, log.outputTokens[request]! - carried, this.#nowSeconds);
@@ -287,6 +284,7 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
     const moved: number[] = [];
     for (const request of this.#open()) {
       if (this.log.replica[request] !== slot) continue;
+      this.log.carriedTokens[request]! += engine.generatedTokens(request);
       engine.remove(request, this.#nowSeconds);
       this.log.replica[request] = -1;
       moved.push(request);
@@ -336,10 +334,16 @@ export class SimulatedFleet<Router extends SimulatedRouter = SimulatedRouter> im
     for (let request = this.#firstOpen; request < this.#arrived; request++) if (isOpen(request)) yield request;
   }
 
+  #generatedTokens(request: number): number {
+    const slot = this.log.replica[request]!;
+    const here = slot < 0 ? 0 : this.#replicas.at(slot).engine.generatedTokens(request);
+    return this.log.carriedTokens[request]! + here;
+  }
+
   #running(): Observation['running'] {
     return Array.from(this.#open(), (request) => ({
       ...this.log.view(request),
-      generatedTokens: this.log.generatedTokens[request]!,
+      generatedTokens: this.#generatedTokens(request),
     }));
   }
 }
