@@ -1,7 +1,14 @@
 // `oserve calibrate`: fits the step-time profiles from measurements, or shows how far the profiles are from measured serving.
 import type { Command } from 'commander';
-import { gpuKind } from '../../core/domain/index.ts';
-import { type FitReport, type Profile, predictLoop } from '../../core/replica/index.ts';
+import { gpuKind, nearestRank, replicaMemory, strategyName } from '../../core/domain/index.ts';
+import {
+  closedLoop,
+  type FitReport,
+  FittedStepTime,
+  openLoop,
+  type Profile,
+  predictLoop,
+} from '../../core/replica/index.ts';
 import {
   calibrate,
   closedLoops,
@@ -9,6 +16,11 @@ import {
   loadProfiles,
   type NamedLoop,
   offlineRuns,
+  type ReferenceRun,
+  type ReferenceThroughput,
+  referenceCollectives,
+  referenceRuns,
+  referenceThroughputs,
   staticBatches,
   writeProfile,
 } from '../../host/index.ts';
@@ -72,7 +84,7 @@ function median(values: readonly number[]): string {
 function comparisonTable(comparisons: readonly Comparison[]): string {
   const groups = [...new Set(comparisons.map(({ group }) => group))];
   return table([
-    ['measured', 'rows', 'TTFT: median', 'TPOT: median', 'median |error|', 'tokens/s: median', 'median |error|'],
+    ['measured', 'rows', 'TTFT: median', 'TPOT: median', 'median error size', 'tokens/s: median', 'median error size'],
     ...groups.map((group) => {
       const rows = comparisons.filter((comparison) => comparison.group === group);
       return [
@@ -88,12 +100,68 @@ function comparisonTable(comparisons: readonly Comparison[]): string {
   ]);
 }
 
+/** A replica as the reference simulates it: without host overhead, with its own all-reduces. */
+function asReference(profiles: readonly Profile[], run: ReferenceRun | ReferenceThroughput) {
+  const { model, replicaClass, engine } = run;
+  const profile = profiles.find((candidate) => candidate.gpuKind === replicaClass.gpuKind);
+  if (profile === undefined) return null;
+  const coefficients = {
+    ...profile.coefficients,
+    host: { stepSeconds: 0, sequenceSeconds: 0 },
+    allReduce: referenceCollectives(profile.gpuKind),
+  };
+  return {
+    stepTime: new FittedStepTime({ ...profile, coefficients }, model, replicaClass),
+    pipelineParallel: replicaClass.strategy.pipelineParallel,
+    kvBlocks: replicaMemory(model, replicaClass.strategy, gpuKind(replicaClass.gpuKind), engine).kvBlocks,
+    engine,
+  };
+}
+
+function referenceTable(profiles: readonly Profile[], runs: readonly ReferenceRun[]): string {
+  const rows = runs.flatMap((run) => {
+    const replica = asReference(profiles, run);
+    if (replica === null) return [];
+    const ours = openLoop({ ...replica, requests: run.requests });
+    const tpot = (ttft: Float64Array, e2e: Float64Array) =>
+      e2e.map((seconds, i) => (seconds - ttft[i]!) / Math.max(1, run.requests[i]!.outputTokens - 1));
+    const error = (mine: Float64Array, theirs: Float64Array, share: number) =>
+      percent(nearestRank(mine.toSorted(), share) / nearestRank(theirs.toSorted(), share) - 1);
+    const pairs = [
+      [ours.ttftSeconds, run.ttftSeconds],
+      [tpot(ours.ttftSeconds, ours.e2eSeconds), tpot(run.ttftSeconds, run.e2eSeconds)],
+      [ours.e2eSeconds, run.e2eSeconds],
+    ] as const;
+    return [[run.name, ...pairs.flatMap(([mine, theirs]) => [0.5, 0.9].map((share) => error(mine, theirs, share)))]];
+  });
+  return table([['vidur run', 'TTFT p50', 'p90', 'TPOT p50', 'p90', 'end to end p50', 'p90'], ...rows]);
+}
+
+function referenceThroughputTable(profiles: readonly Profile[], runs: readonly ReferenceThroughput[]): string {
+  const rows = runs.flatMap((run) => {
+    const replica = asReference(profiles, run);
+    if (replica === null) return [];
+    const { inputTokens, outputTokens, requests, replicaClass } = run;
+    const ours = closedLoop({ ...replica, inputTokens, outputTokens, concurrency: requests, requests });
+    return [
+      [
+        `${replicaClass.gpuKind} ${strategyName(replicaClass.strategy)}`,
+        `${inputTokens} / ${outputTokens}`,
+        run.outputTokensPerSecond.toFixed(0),
+        ours.outputTokensPerSecond.toFixed(0),
+        percent(ours.outputTokensPerSecond / run.outputTokensPerSecond - 1),
+      ],
+    ];
+  });
+  return table([['512 requests at once', 'input / output', 'vidur tokens/s', 'ours', 'difference'], ...rows]);
+}
+
 export function register(program: Command): void {
   program
     .command('calibrate')
     .description('fit the step-time profiles in data/profiles from measurements (OSERVE_DATA)')
     .option('--gpu <kinds>', 'kinds of GPU, separated by commas', KERNEL_TABLE_GPUS.join(','))
-    .option('--compare', 'fit nothing: compare the profiles with measured serving')
+    .option('--compare', 'fit nothing: compare the profiles with measured serving and with another simulator')
     .option('--dry-run', 'print the fit, write no file')
     .addHelpText('after', '\nExample:\n  $ oserve calibrate --gpu H100-80GB --dry-run')
     .action((options: { gpu: string; compare?: boolean; dryRun?: boolean }) => {
@@ -101,7 +169,9 @@ export function register(program: Command): void {
       if (options.compare) {
         const profiles = loadProfiles().filter((profile) => kinds.includes(profile.gpuKind));
         const loops = [...closedLoops(), ...staticBatches(), ...offlineRuns()];
-        process.stdout.write(comparisonTable(compare(profiles, loops)));
+        process.stdout.write(`${comparisonTable(compare(profiles, loops))}\n`);
+        process.stdout.write(`${referenceTable(profiles, referenceRuns())}\n`);
+        process.stdout.write(referenceThroughputTable(profiles, referenceThroughputs()));
         return;
       }
       for (const profile of calibrate(kinds)) {
