@@ -1,15 +1,17 @@
 // What a controller is told once, at its start. Plain values; the rim makes them from the configuration file.
-import type {
-  Deployment,
-  EngineOptions,
-  Forecast,
-  ModelSpec,
-  Objective,
-  Slo,
-  StepTimeOf,
-  Strategy,
-  SwitchCosts,
-  WorkloadModel,
+import {
+  type Deployment,
+  type EngineOptions,
+  type Forecast,
+  invariant,
+  type ModelSpec,
+  type Objective,
+  type RequestOutcome,
+  type Slo,
+  type StepTimeOf,
+  type Strategy,
+  type SwitchCosts,
+  type WorkloadModel,
 } from '../domain/index.ts';
 
 /** Limits that people set on a model's replicas. */
@@ -62,6 +64,18 @@ export interface ControllerConfig {
   readonly freeSwitches?: boolean;
   /** Replaces the predictor: the clairvoyant reference policies give the true rates. */
   readonly forecastOverride?: (workload: WorkloadModel, atSeconds: number, windows: number) => Forecast;
+}
+
+/** Which service level a finished request is held to: its model's; a request that names no model is of the first. */
+export function sloOfRequests({
+  models,
+  slo,
+}: Pick<ControllerConfig, 'models' | 'slo'>): (outcome: Pick<RequestOutcome, 'model'>) => Slo {
+  return ({ model = models[0]!.name }) => {
+    const own = slo[model];
+    invariant(own, `model ${model} has a service level objective`);
+    return own;
+  };
 }
 
 export const CONTROLLER_DEFAULTS = {

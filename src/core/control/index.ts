@@ -1,6 +1,7 @@
 // The control loop: one step, the controller behind it, and the policies that it is compared with.
 export * from './config.ts';
 export * from './control-step.ts';
+export * from './drive.ts';
 export { forecastWindows } from './forecast-rates.ts';
 export { inDeployment, makeController } from './oserve-controller.ts';
 export * from './plan.ts';

@@ -31,7 +31,7 @@ import { ArrivalCounter, fitWorkload, hasDrifted, refreshWorkload } from '../wor
 import type { ControllerConfig } from './config.ts';
 import { forecastWindows } from './forecast-rates.ts';
 import { type Candidate, Planner } from './planner.ts';
-import { priorWorkload } from './prior.ts';
+import { isPrior, priorWorkload } from './prior.ts';
 import { BURST_SECONDS, burstiness, type TrafficModel } from './twin-traffic.ts';
 import { describeVerdict, judge, type Verdict } from './verdict.ts';
 
@@ -187,13 +187,20 @@ class OserveController implements Controller {
     const options = { typeCount: this.#config.typeCount };
     const refit = seen >= 2 * this.#fittedOn || hasDrifted(this.#workload, finished.slice(-DRIFT_REQUESTS));
     if (refit) {
-      const previous = this.#fittedOn === 0 ? null : this.#workload;
-      this.#workload = fitWorkload({ finished, previous, random, options });
+      this.#workload = fitWorkload({ finished, previous: this.#standingTypes(), random, options });
       this.#fittedOn = seen;
     } else {
       this.#workload = refreshWorkload({ finished, previous: this.#workload, random, options });
     }
     return refit;
+  }
+
+  /** What a fit starts from. A prior type is a guess: it stands only until its model has requests to fit types on. */
+  #standingTypes(): WorkloadModel {
+    const { types, ...rest } = this.#workload;
+    const seen = new Map<string, number>();
+    for (const { model } of this.#finished) seen.set(model, (seen.get(model) ?? 0) + 1);
+    return { ...rest, types: types.filter((type) => !isPrior(type) || (seen.get(type.model) ?? 0) < FEWEST_TO_FIT) };
   }
 
   #maySwitch({ atSeconds, switchInProgress }: Observation): string | null {

@@ -1,5 +1,15 @@
 // One plan from rates, without a twin: what the exact search proposes and how the types would be split.
-import { type Assignment, type Cluster, classKey, type Deployment, type WorkloadModel } from '../domain/index.ts';
+import {
+  type Assignment,
+  type Cluster,
+  classKey,
+  type Deployment,
+  gpuKind,
+  InfeasibleError,
+  type ReplicaClass,
+  replicaMemory,
+  type WorkloadModel,
+} from '../domain/index.ts';
 import {
   assign,
   candidateClasses,
@@ -9,7 +19,8 @@ import {
   usableNodes,
 } from '../schedule/index.ts';
 import type { ControllerConfig } from './config.ts';
-import { ServiceRates } from './rates.ts';
+import { pipelineSizes } from './planner.ts';
+import { modelOf, ServiceRates } from './rates.ts';
 
 export interface StaticPlan {
   readonly deployment: Deployment;
@@ -35,7 +46,7 @@ export interface PlanRequest {
   readonly searchNodes: number;
 }
 
-/** @throws InfeasibleError when some type with arrivals fits on no replica. */
+/** @throws {@link InfeasibleError} when some type with arrivals fits on no replica. */
 export function planOnce({
   config,
   cluster,
@@ -45,8 +56,10 @@ export function planOnce({
   method,
   searchNodes,
 }: PlanRequest): StaticPlan {
-  const classes = candidateClasses(config.models, cluster, config.engine);
-  const serviceRate = new ServiceRates(config).matrix(classes, workload.types);
+  const classes = candidateClasses(config.models, cluster, config.engine, pipelineSizes(config));
+  const rates = new ServiceRates(config);
+  const serviceRate = rates.matrix(classes, workload.types);
+  refuseUnservable(config, workload, arrivalRate, classes, serviceRate);
   const found = searchDeployments(
     {
       classes,
@@ -63,7 +76,7 @@ export function planOnce({
   const deployment = deploymentOf(classes, found.best);
   const result = assign({
     arrivalRate,
-    serviceRate: new ServiceRates(config).matrix(deployment, workload.types),
+    serviceRate: rates.matrix(deployment, workload.types),
     counts: deployment.map((group) => group.count),
     method,
   });
@@ -82,4 +95,26 @@ export function planOnce({
     gap: found.gap,
     nodes: found.nodes,
   };
+}
+
+function refuseUnservable(
+  { models, engine }: PlanRequest['config'],
+  { types }: WorkloadModel,
+  arrivalRate: readonly number[],
+  classes: readonly ReplicaClass[],
+  serviceRate: Float64Array,
+): void {
+  types.forEach((type, j) => {
+    if (!(arrivalRate[j]! > 0) || classes.some((_, k) => serviceRate[k * types.length + j]! > 0)) return;
+    const longest = classes
+      .filter(({ model }) => model === type.model)
+      .map(({ model, strategy, gpuKind: kind }) =>
+        replicaMemory(modelOf(models, model), strategy, gpuKind(kind), engine),
+      )
+      .reduce((most, { maxModelLen }) => Math.max(most, maxModelLen), 0);
+    throw new InfeasibleError(
+      `Type ${type.id} of ${type.model} (${type.inputTokens.toFixed(0)} input and ${type.outputTokens.toFixed(0)} output tokens, ${arrivalRate[j]!.toFixed(2)} requests/s) fits on no replica; the largest holds ${longest} tokens.`,
+      { hint: "Use more GPUs a replica, GPUs with more memory, or raise the model's maxModelLen." },
+    );
+  });
 }

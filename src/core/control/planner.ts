@@ -174,13 +174,13 @@ export class Planner {
   }
 
   #classes(cluster: Cluster, present: Deployment): ReplicaClass[] {
-    const { models, engine, parkedLayouts, onlyParkedLayouts, costs, maxPipelineParallel } = this.#config;
+    const { models, engine, parkedLayouts, onlyParkedLayouts, costs } = this.#config;
     const parked = new Set(
       parkedLayouts.map(({ model, strategy }) => `${model} ${strategy.tensorParallel} ${strategy.pipelineParallel}`),
     );
     const classes = candidateClasses(models, cluster, engine, {
       parkedBytes: mostParkedBytes(parkedLayouts, costs.parkedBytesPerLayout),
-      ...(maxPipelineParallel === undefined ? {} : { pipelineParallel: powersUpTo(maxPipelineParallel) }),
+      ...pipelineSizes(this.#config),
     }).filter(
       ({ model, strategy }) =>
         !onlyParkedLayouts || parked.has(`${model} ${strategy.tensorParallel} ${strategy.pipelineParallel}`),
@@ -244,7 +244,12 @@ function onFewerGpus(
   });
 }
 
-const powersUpTo = (most: number): number[] => [1, 2, 4, 8, 16].filter((size) => size <= most);
+/** Pipelines that may be considered; empty = the defaults of {@link candidateClasses}. */
+export function pipelineSizes({ maxPipelineParallel: most }: Pick<ControllerConfig, 'maxPipelineParallel'>): {
+  readonly pipelineParallel?: readonly number[];
+} {
+  return most === undefined ? {} : { pipelineParallel: [1, 2, 4, 8, 16].filter((size) => size <= most) };
+}
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 

@@ -28,8 +28,8 @@ import { LeastLoadedRouter, RoundRobinRouter, type Router, type RouterReplica } 
 import { candidateClasses } from '../schedule/index.ts';
 import { SimulatedFleet, type SimulatedRouter, type SimulationOptions } from '../sim/index.ts';
 import { placeDeployment } from '../switching/index.ts';
-import type { ControllerConfig } from './config.ts';
-import { controlStep } from './control-step.ts';
+import { type ControllerConfig, sloOfRequests } from './config.ts';
+import { driveFleet } from './drive.ts';
 import { makeController } from './oserve-controller.ts';
 import { mostParkedBytes } from './parked.ts';
 import { firstDeployment } from './planner.ts';
@@ -170,9 +170,28 @@ function runStatic(contest: Contest, deployment: Deployment, make: RouterMaker):
 
 async function runControlled(contest: Contest, config: ControllerConfig, free: boolean): Promise<PolicyResult> {
   const deployment = contest.initial ?? firstDeployment(config, contest.cluster);
+  const fleet = controlledFleet(contest, config, deployment, free);
+  const end = Math.max(1, contest.trace.at(-1)?.arrivalSeconds ?? 0);
+  const records = await driveFleet(fleet, {
+    controller: makeController(config),
+    budget: contest.budget,
+    slowTickSeconds: contest.slowTickSeconds,
+    fastTickSeconds: contest.fastTickSeconds,
+    onStep: (atSeconds) => contest.onProgress?.(Math.min(1, atSeconds / end)),
+  });
+  return resultOf(contest, fleet, deployment, records);
+}
+
+/** The pool of a contest with the planned routing in front, for a controller to drive. */
+export function controlledFleet(
+  contest: Contest,
+  config: ControllerConfig,
+  deployment: Deployment,
+  free = false,
+): SimulatedFleet<RequestRouter> {
   const prior = priorWorkload(config.models);
   const noTypes = { typeIds: [], classKeys: [], share: [], variant: { kind: 'plain' } } as const;
-  const fleet = new SimulatedFleet<RequestRouter>({
+  return new SimulatedFleet<RequestRouter>({
     ...common(contest),
     ...(free ? { stepOutcome: FREE } : {}),
     costs: config.costs,
@@ -181,22 +200,6 @@ async function runControlled(contest: Contest, config: ControllerConfig, free: b
     makeRouter: (table, replicas, previous?: RequestRouter) =>
       makeRequestRouter(table ?? { version: 0, workload: prior, assignment: noTypes }, replicas, previous),
   });
-  const records: TickRecord[] = [];
-  const controller = makeController(config);
-  const journal = { append: (record: TickRecord) => void records.push(record) };
-  const end = Math.max(1, contest.trace.at(-1)?.arrivalSeconds ?? 0);
-  let nextSlow = contest.slowTickSeconds;
-  while (!fleet.idle) {
-    // Between slow ticks nothing can change in a simulated pool unless a switch goes on.
-    const nextFast =
-      fleet.switchInProgress === null ? Number.POSITIVE_INFINITY : fleet.nowSeconds + contest.fastTickSeconds;
-    const slow = nextSlow <= nextFast;
-    fleet.advanceTo(slow ? nextSlow : nextFast);
-    if (slow) nextSlow += contest.slowTickSeconds;
-    await controlStep({ controller, fleet, journal, budget: contest.budget }, slow ? 'slow' : 'fast');
-    contest.onProgress?.(Math.min(1, fleet.nowSeconds / end));
-  }
-  return resultOf(contest, fleet, deployment, records);
 }
 
 const FREE = (_: SwitchStep): { readonly seconds: number; readonly failure: null } => ({ seconds: 0, failure: null });
@@ -254,9 +257,8 @@ function resultOf(
   records: readonly TickRecord[],
 ): PolicyResult {
   const { outcomes, spanSeconds, switches } = fleet.finish();
-  const slo = contest.config.slo[contest.config.models[0]!.name]!;
   return {
-    ...summarise(outcomes, spanSeconds, slo),
+    ...summarise(outcomes, spanSeconds, sloOfRequests(contest.config)),
     switches: switches.length,
     switchSeconds: switches.reduce((sum, ended) => sum + ended.seconds, 0),
     deployment,

@@ -14,7 +14,7 @@ import {
 } from '../domain/index.ts';
 import { random } from '../math/index.ts';
 import { SimulatedFleet, type SimulationResult } from '../sim/index.ts';
-import type { ControllerConfig } from './config.ts';
+import { type ControllerConfig, sloOfRequests } from './config.ts';
 import { mostParkedBytes } from './parked.ts';
 import type { Candidate } from './planner.ts';
 import { makeRequestRouter, type RequestRouter } from './request-router.ts';
@@ -68,10 +68,10 @@ export class Twin {
 
   /** The objective over several runs together, smaller is better. */
   score(runs: readonly SimulationResult[], deployment: Deployment): number {
-    const slo = Object.values(this.#config.slo)[0]!;
+    const sloOf = sloOfRequests(this.#config);
     const outcomes = runs.flatMap((run) => run.outcomes);
     const spanSeconds = runs.reduce((sum, run) => sum + run.spanSeconds, 0);
-    const good = () => outcomes.filter((outcome) => outcome.completed && meetsSlo(outcome, slo)).length;
+    const good = () => outcomes.filter((outcome) => outcome.completed && meetsSlo(outcome, sloOf(outcome))).length;
     switch (this.#config.objective) {
       case 'p99':
         return tailMean(outcomes.map(secondsOf), TAIL_SHARE);

@@ -4,6 +4,8 @@ import { meetsSlo } from './objective.ts';
 
 /** One request of a finished run. Refused or failed requests have `e2eSeconds` = +∞ and no tokens. */
 export interface RequestOutcome {
+  /** Absent where there is only one. */
+  readonly model?: string;
   readonly inputTokens: number;
   readonly outputTokens: number;
   readonly completed: boolean;
@@ -53,8 +55,14 @@ export function distributionOf(values: readonly number[] | Float64Array): Distri
 
 /**
  * @param spanSeconds - what rates are taken over: from the first arrival to the last completion.
+ * @param slo - of all requests, or of each (models have their own).
  */
-export function summarise(outcomes: readonly RequestOutcome[], spanSeconds: number, slo: Slo): RunMetrics {
+export function summarise(
+  outcomes: readonly RequestOutcome[],
+  spanSeconds: number,
+  slo: Slo | ((outcome: RequestOutcome) => Slo),
+): RunMetrics {
+  const sloOf = typeof slo === 'function' ? slo : () => slo;
   const completed = outcomes.filter((outcome) => outcome.completed);
   const tpot = completed
     .filter((o) => o.outputTokens >= 2)
@@ -69,6 +77,6 @@ export function summarise(outcomes: readonly RequestOutcome[], spanSeconds: numb
     ttftSeconds: distributionOf(outcomes.map((o) => endless(o, o.ttftSeconds))),
     tpotSeconds: distributionOf(tpot),
     outputTokensPerSecond: completed.reduce((sum, o) => sum + o.outputTokens, 0) / spanSeconds,
-    goodput: completed.filter((o) => meetsSlo(o, slo)).length / spanSeconds,
+    goodput: completed.filter((o) => meetsSlo(o, sloOf(o))).length / spanSeconds,
   };
 }

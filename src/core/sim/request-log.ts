@@ -73,6 +73,7 @@ export class RequestLog {
       const completed = this.state[i] === RequestState.done;
       const arrival = this.arrivalSeconds[i]!;
       return {
+        model: this.#trace[i]!.model ?? this.#model,
         inputTokens: this.inputTokens[i]!,
         outputTokens: completed ? this.outputTokens[i]! : 0,
         completed,
