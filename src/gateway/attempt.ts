@@ -8,6 +8,8 @@ export interface AttemptListener {
   onData(chunk: Buffer): boolean;
   onEnd(): void;
   onFailure(error: Error): void;
+  /** One of the above threw: our bug, not the engine's failure. */
+  onBug(error: unknown): void;
 }
 
 export class Attempt implements Dispatcher.DispatchHandler {
@@ -15,8 +17,6 @@ export class Attempt implements Dispatcher.DispatchHandler {
   #abort: ((error?: Error) => void) | null = null;
   #resume: (() => void) | null = null;
   #over = false;
-  /** The engine's response has begun. */
-  hasHead = false;
 
   constructor(listener: AttemptListener) {
     this.#listener = listener;
@@ -50,26 +50,41 @@ export class Attempt implements Dispatcher.DispatchHandler {
   onHeaders(status: number, rawHeaders: Buffer[], resume: () => void): boolean {
     // 1xx answers are only announcements.
     if (status < 200 || this.#over) return true;
-    this.hasHead = true;
     this.#resume = resume;
-    this.#listener.onHead(status, rawHeaders);
+    this.#tell(() => this.#listener.onHead(status, rawHeaders));
     return true;
   }
 
   onData(chunk: Buffer): boolean {
-    return this.#over || this.#listener.onData(chunk);
+    if (this.#over) return true;
+    try {
+      return this.#listener.onData(chunk);
+    } catch (error) {
+      this.cancel();
+      this.#listener.onBug(error);
+      return true;
+    }
   }
 
   onComplete(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#listener.onEnd();
+    this.#tell(() => this.#listener.onEnd());
   }
 
   onError(error: Error): void {
     if (this.#over) return;
     this.#over = true;
-    this.#listener.onFailure(error);
+    this.#tell(() => this.#listener.onFailure(error));
+  }
+
+  #tell(event: () => void): void {
+    try {
+      event();
+    } catch (error) {
+      this.cancel();
+      this.#listener.onBug(error);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // How a stream goes on at another engine: the request that asks for the rest of the output in token space, and the
 // re-framing of what comes back as the API, id and time of the answer that the client already reads.
-import { sseData, type Usage } from '../wire/index.ts';
+import { SSE_DONE, sseData, type Usage } from '../wire/index.ts';
 import type { InferenceRequest } from './inference-request.ts';
 import type { StreamProgress } from './stream-progress.ts';
 import { eventEnd, latin1ToUtf8, type SegmentScanner, type StreamStop, utf8ToLatin1 } from './stream-scanner.ts';
@@ -122,6 +122,14 @@ export class Reframer {
   #event(members: Readonly<Record<string, unknown>>): string {
     return sseData(JSON.stringify({ ...this.#head, ...members }));
   }
+}
+
+/** The last events of an answer whose output was delivered, where the engine cannot say them any more. */
+export function closingEvents(request: InferenceRequest, progress: StreamProgress): string {
+  const reframer = new Reframer(request, progress);
+  const finish = progress.finished ? '' : reframer.choice('', 'length', undefined, [], null);
+  const usage = request.wantsUsage && !progress.usageDelivered ? reframer.ownUsage() : '';
+  return finish + usage + SSE_DONE;
 }
 
 const usageOf = (promptTokens: number, completionTokens: number): Usage => ({

@@ -6,46 +6,40 @@
 //     └──── goOn (cut, engine failed, engine busy): from the start while nothing was delivered, else where it stopped
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RequestView } from '../core/domain/index.ts';
-import { errorBody, HEADER_CONTINUED_TOKENS, HEADER_EMULATED, SSE_DONE, SSE_HEADERS } from '../wire/index.ts';
-import { Attempt, type AttemptListener, headerOf } from './attempt.ts';
-import { ContinuationScanner, continuationBody, Reframer } from './continuation.ts';
-import { EventStreamWriter } from './event-stream-writer.ts';
+import { answerHeaders } from './answer-headers.ts';
+import { Attempt, type AttemptListener } from './attempt.ts';
+import { type ClientListener, ClientSide } from './client-side.ts';
+import { ContinuationScanner, closingEvents } from './continuation.ts';
+import { continuationCall, type EngineHead, firstCall, isClientError, readHead } from './engine-call.ts';
 import type { ExchangeHost } from './exchange-host.ts';
-import { failureEvent, failures, type HttpFailure, sendFailure } from './http-errors.ts';
-import { API_PATHS, type InferenceRequest } from './inference-request.ts';
-import type { RequestSeries } from './metrics.ts';
+import { failures, type HttpFailure } from './http-errors.ts';
+import type { InferenceRequest } from './inference-request.ts';
+import { remainingTokens, viewForLarger, viewOfRest } from './placement.ts';
 import type { Replica, ReplicaGuest } from './replica.ts';
+import { type Outcome, RequestRecord } from './request-record.ts';
 import { StreamProgress } from './stream-progress.ts';
-import { type SegmentScanner, StreamScanner, type StreamStop, usageCounts, utf8ToLatin1 } from './stream-scanner.ts';
-
-/** Output tokens that a request without a limit must find room for; it may get more, up to what its replica has. */
-const ROOM_WITHOUT_LIMIT = 1024;
-
-/** Output tokens that routing assumes of a request without a limit, where the longest replica takes `longest` tokens. */
-export const roomWithoutLimit = (inputTokens: number, longest: number): number =>
-  Math.max(1, Math.min(ROOM_WITHOUT_LIMIT, longest - inputTokens));
-
-/** How long a replica that answered 503 is left alone when it does not say, real ms. */
-const BUSY_MS = 250;
-const LONGEST_BUSY_MS = 5000;
-/** Engines' words for a prompt that is longer than they take. */
-const TOO_LONG = /maximum context length|context_length_exceeded|max_model_len/i;
+import { type SegmentScanner, StreamScanner, type StreamStop, usageCounts } from './stream-scanner.ts';
+import { Wait } from './wait.ts';
 
 type Phase = 'waiting' | 'running' | 'ended';
-/** How a request ended, for the metrics. */
-type Outcome = 'completed' | 'refused' | 'rejected' | 'failed' | 'disconnected';
 
-export class Exchange implements ReplicaGuest, AttemptListener {
+/** A request as it came. */
+export interface Arrival {
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
   readonly request: InferenceRequest;
   readonly requestId: string;
+  /** Names and values, by turns, of what engines get besides their own. */
+  readonly engineHeaders: readonly string[];
+  readonly view: RequestView;
+}
+
+export class Exchange implements ReplicaGuest, AttemptListener, ClientListener {
   readonly #host: ExchangeHost<Exchange>;
-  readonly #req: IncomingMessage;
-  readonly #res: ServerResponse;
-  readonly #engineHeaders: readonly string[];
-  readonly #writer: EventStreamWriter;
-  readonly #series: RequestSeries;
-  /** Real ms at which the whole request was here. */
-  readonly #receivedMs: number;
+  readonly #arrival: Arrival;
+  readonly #client: ClientSide;
+  readonly #record: RequestRecord;
+  readonly #wait: Wait;
   #view: RequestView;
   #progress = new StreamProgress();
   #phase: Phase = 'waiting';
@@ -56,44 +50,29 @@ export class Exchange implements ReplicaGuest, AttemptListener {
   #countedTokens = 0;
   /** Model length of the replica where the stream began: what bounds an output without a limit. */
   #firstMaxModelLen = 0;
-  /** Failed tries since the last progress. */
+  /** Failed tries since the last progress, and how far the text was then. */
   #failures = 0;
+  #progressMark = 0;
   readonly #avoid = new Set<Replica<Exchange>>();
   #scanner: SegmentScanner | null = null;
-  #status = 0;
-  #contentType = '';
-  #retryAfterMs = BUSY_MS;
+  #head: EngineHead | null = null;
   #answer: Buffer[] = [];
-  #paused = false;
-  #queuedMs = 0;
-  #waitDeadlineMs: number | null = null;
-  #waitTimer: NodeJS.Timeout | null = null;
-  #pingTimer: NodeJS.Timeout | null = null;
-  #waitingSinceMs = 0;
-  #firstTokenSeconds = -1;
-  #lastTokenSeconds = -1;
   /** Real ms of the engine's last sign of life, for the idle check. */
   lastDataMs = 0;
 
-  constructor(
-    host: ExchangeHost<Exchange>,
-    req: IncomingMessage,
-    res: ServerResponse,
-    request: InferenceRequest,
-    view: RequestView,
-    requestId: string,
-    engineHeaders: readonly string[],
-  ) {
+  constructor(host: ExchangeHost<Exchange>, arrival: Arrival) {
     this.#host = host;
-    this.#req = req;
-    this.#res = res;
-    this.#writer = new EventStreamWriter(res);
-    this.request = request;
-    this.requestId = requestId;
-    this.#view = view;
-    this.#engineHeaders = engineHeaders;
-    this.#series = host.metrics.series(request.model, request.api);
-    this.#receivedMs = performance.now();
+    this.#arrival = arrival;
+    this.#view = arrival.view;
+    this.#client = new ClientSide(arrival.res, this);
+    this.#record = new RequestRecord(host, arrival.request);
+    const { queueTimeoutSeconds, shortestWaitMs } = host.options;
+    const limitMs = Math.max(shortestWaitMs, host.clock.realMs(queueTimeoutSeconds));
+    this.#wait = new Wait(limitMs, (waitedMs) => this.#waitedTooLong(waitedMs));
+  }
+
+  get request(): InferenceRequest {
+    return this.#arrival.request;
   }
 
   get model(): string {
@@ -106,7 +85,7 @@ export class Exchange implements ReplicaGuest, AttemptListener {
 
   /** In the middle of a stream: a long silence now means that the engine hangs. */
   get isStreaming(): boolean {
-    return this.#phase === 'running' && this.#progress.generated > 0 && !this.#paused;
+    return this.#phase === 'running' && this.#progress.generated > 0 && !this.#client.paused;
   }
 
   /** What the controller may know of a request that runs. */
@@ -115,41 +94,36 @@ export class Exchange implements ReplicaGuest, AttemptListener {
   }
 
   start(): void {
-    this.#res.on('close', () => this.#clientClosed());
-    this.#res.on('error', () => this.#clientClosed());
+    this.#client.watch();
     this.#place();
   }
 
   // ── choosing and waiting ────────────────────────────────────────────────────────────────────────────────────────
 
   tryStart(): 'started' | 'blocked' | 'does-not-fit' {
-    const choice = this.#host.replicas.choose(this.#placementView(), this.#avoid);
-    if (choice.kind !== 'replica') return choice.kind;
-    this.#run(choice.replica);
+    try {
+      const choice = this.#host.replicas.choose(this.#placementView(), this.#avoid);
+      if (choice.kind !== 'replica') return choice.kind;
+      this.#run(choice.replica);
+    } catch (error) {
+      this.onBug(error);
+    }
     return 'started';
   }
 
   #placementView(): RequestView {
-    const progress = this.#progress;
-    if (!progress.delivered) return this.#view;
-    const inputTokens = (progress.promptTokens ?? this.#view.inputTokens) + progress.generated;
-    const remaining = this.#remaining();
-    const maxTokens =
-      this.request.maxTokens === null
-        ? Math.min(remaining, roomWithoutLimit(inputTokens, this.#host.replicas.longestAdmitted(this.model)))
-        : remaining;
-    return { ...this.#view, inputTokens, maxTokens };
+    if (!this.#progress.delivered) return this.#view;
+    const longest = this.#host.replicas.longestAdmitted(this.model);
+    return viewOfRest(this.#view, this.request, this.#progress, this.#remaining(), longest);
   }
 
-  /** Output tokens that may still come. */
   #remaining(): number {
-    const { promptTokens, generated } = this.#progress;
-    return (this.request.maxTokens ?? this.#firstMaxModelLen - (promptTokens ?? 0)) - generated;
+    return remainingTokens(this.request, this.#progress, this.#firstMaxModelLen);
   }
 
   #place(): void {
     if (this.tryStart() === 'started') return;
-    const { queue, options, clock } = this.#host;
+    const { queue, options } = this.#host;
     const wasCut = this.#progress.delivered;
     if (!wasCut && queue.isFull) {
       this.#fail(failures.queueFull(queue.length), 'refused');
@@ -157,77 +131,55 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     }
     this.#phase = 'waiting';
     queue.add(this, wasCut);
-    const nowMs = performance.now();
-    this.#waitingSinceMs = nowMs;
-    this.#waitDeadlineMs ??= nowMs + Math.max(options.shortestWaitMs, clock.realMs(options.queueTimeoutSeconds));
-    this.#waitTimer = setTimeout(() => this.#waitedTooLong(), Math.max(0, this.#waitDeadlineMs - nowMs));
-    if (this.request.stream) {
-      this.#pingTimer = setInterval(() => this.#write(': keep-alive\n\n'), options.pingSeconds * 1000);
-    }
+    this.#wait.begin();
+    if (this.request.stream) this.#client.keepAlive(options.pingSeconds * 1000);
   }
 
-  #waitedTooLong(): void {
-    this.#leaveQueue();
-    const seconds = Math.round((performance.now() - this.#waitingSinceMs) / 1000);
-    this.#fail(failures.waitedTooLong(seconds), this.#progress.delivered ? 'failed' : 'refused');
+  #waitedTooLong(waitedMs: number): void {
+    this.#fail(failures.waitedTooLong(Math.round(waitedMs / 1000)), this.#progress.delivered ? 'failed' : 'refused');
   }
 
   #leaveQueue(): void {
     this.#host.queue.remove(this);
-    if (this.#waitTimer !== null) {
-      this.#queuedMs += performance.now() - this.#waitingSinceMs;
-      clearTimeout(this.#waitTimer);
-    }
-    if (this.#pingTimer !== null) clearInterval(this.#pingTimer);
-    this.#waitTimer = null;
-    this.#pingTimer = null;
+    this.#wait.end();
+    this.#client.stopKeepAlive();
   }
 
   // ── trying an engine ────────────────────────────────────────────────────────────────────────────────────────────
 
   #run(replica: Replica<Exchange>): void {
     this.#leaveQueue();
-    const { clock, replicas } = this.#host;
+    const { replicas } = this.#host;
     const continues = this.#progress.delivered;
     this.#phase = 'running';
     this.#replica = replica;
     this.#scanner = null;
-    this.#status = 0;
+    this.#head = null;
     this.#answer = [];
     this.#countedTokens = this.#view.inputTokens + this.#progress.generated;
     this.lastDataMs = performance.now();
     replicas.enter(replica, this, this.#countedTokens);
     if (!continues) this.#firstMaxModelLen = replica.info.maxModelLen;
-    if (this.#attemptCount++ === 0) {
-      this.#series.queue.observe((this.#queuedMs / 1000) * clock.speed);
-      this.#series.overhead.observe((performance.now() - this.#receivedMs - this.#queuedMs) / 1000);
-    }
-    const room = replica.info.maxModelLen - (this.#progress.promptTokens ?? 0) - this.#progress.generated;
+    this.#attemptCount++;
+    this.#record.handedOver(this.#wait.totalMs);
     // Engines name requests by this id: a second try at the same engine must not meet the first one's remains.
-    const id = this.#attemptCount === 1 ? this.requestId : `${this.requestId}-${this.#attemptCount}`;
-    const headers = [...this.#engineHeaders, 'x-request-id', id];
-    if (continues) headers.push(HEADER_CONTINUED_TOKENS, String(this.#progress.generated));
+    const id = this.#attemptCount === 1 ? this.#arrival.requestId : `${this.#arrival.requestId}-${this.#attemptCount}`;
+    const headers = [...this.#arrival.engineHeaders, 'x-request-id', id];
+    const room = replica.info.maxModelLen - (this.#progress.promptTokens ?? 0) - this.#progress.generated;
     this.#attempt = new Attempt(this);
-    this.#attempt.send(replica.pool, {
-      path: continues ? API_PATHS.completions : API_PATHS[this.request.api],
-      method: 'POST',
-      headers,
-      body: continues
-        ? continuationBody(this.request, this.#progress, Math.min(this.#remaining(), room))
-        : this.request.forwardBody,
-    });
+    this.#attempt.send(
+      replica.pool,
+      continues
+        ? continuationCall(this.request, headers, this.#progress, Math.min(this.#remaining(), room))
+        : firstCall(this.request, headers),
+    );
   }
 
   onHead(status: number, rawHeaders: readonly Buffer[]): void {
-    this.#status = status;
-    this.#contentType = headerOf(rawHeaders, 'content-type') ?? 'application/json';
-    if (status === 200 && this.request.stream && this.#contentType.startsWith('text/event-stream')) {
-      const Scanner = this.#progress.delivered ? ContinuationScanner : StreamScanner;
-      this.#scanner = new Scanner(this.request, this.#progress);
-    } else if (status === 429 || status === 503) {
-      const seconds = Number(headerOf(rawHeaders, 'retry-after'));
-      this.#retryAfterMs = seconds > 0 ? Math.min(LONGEST_BUSY_MS, seconds * 1000) : BUSY_MS;
-    }
+    this.#head = readHead(status, rawHeaders);
+    if (!this.request.stream || !this.#head.isEventStream) return;
+    const Scanner = this.#progress.delivered ? ContinuationScanner : StreamScanner;
+    this.#scanner = new Scanner(this.request, this.#progress);
   }
 
   onData(chunk: Buffer): boolean {
@@ -241,39 +193,32 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     const out = this.#scanner.feed(chunk);
     const fresh = this.#progress.generated - before;
     if (fresh > 0) this.#tokensCame(fresh);
-    if (out.length > 0) this.#write(out);
+    if (out.length > 0) this.#client.write(out);
     if (this.#scanner.stopped !== null) this.#engineStopped(this.#scanner.stopped);
-    return !this.#paused;
+    return !this.#client.paused;
   }
 
   #tokensCame(count: number): void {
-    const nowSeconds = this.#host.clock.nowSeconds();
-    if (this.#firstTokenSeconds < 0) {
-      this.#firstTokenSeconds = nowSeconds;
-      this.#series.ttft.observe(nowSeconds - this.#view.arrivalSeconds);
-    } else this.#series.itl.observe(nowSeconds - this.#lastTokenSeconds);
-    this.#lastTokenSeconds = nowSeconds;
+    this.#record.tokensCame(this.#view);
     this.#countedTokens += count;
-    this.#failures = 0;
-    this.#waitDeadlineMs = null;
+    this.#wait.forget();
+    // Only text that stays is progress: an engine that always dies inside the same character is a failing one.
+    if (this.#progress.texted > this.#progressMark) {
+      this.#progressMark = this.#progress.texted;
+      this.#failures = 0;
+    }
     if (this.#replica !== null) this.#host.replicas.grow(this.#replica, count);
   }
 
   onEnd(): void {
-    if (this.#scanner === null) {
-      this.#answered();
-      return;
-    }
-    if (this.#progress.done) {
-      this.#complete();
-      return;
-    }
-    this.onFailure(new Error('the engine ended the stream before [DONE]'));
+    if (this.#scanner === null) this.#answered();
+    else if (this.#progress.done) this.#complete();
+    else this.onFailure(new Error('the engine ended the stream before [DONE]'));
   }
 
   onFailure(error: Error): void {
     this.#host.log.warn(
-      { replica: this.#replica?.info.id, request: this.requestId, why: error.message },
+      { replica: this.#replica?.info.id, request: this.#arrival.requestId, why: error.message },
       'an engine broke off',
     );
     this.#engineFailed('connection');
@@ -283,83 +228,55 @@ export class Exchange implements ReplicaGuest, AttemptListener {
 
   #engineStopped(stop: StreamStop): void {
     this.#attempt?.cancel();
-    if (stop.kind === 'aborted') {
-      this.#goOn('engine-aborted');
-      return;
-    }
-    if (stop.kind === 'error' && isClientError(stop.json)) {
-      this.#write(utf8ToLatin1(`data: ${stop.json}\n\n`));
+    if (stop.kind === 'aborted') this.#goOn('engine-aborted');
+    else if (stop.kind === 'error' && isClientError(stop.json)) {
+      this.#client.writeText(`data: ${stop.json}\n\n`);
       this.#end('rejected');
-      return;
+    } else {
+      const why = stop.kind === 'error' ? stop.json : stop.why;
+      this.#host.log.warn(
+        { replica: this.#replica?.info.id, request: this.#arrival.requestId, why },
+        'an engine failed in a stream',
+      );
+      this.#engineFailed('status');
     }
-    this.#host.log.warn(
-      { replica: this.#replica?.info.id, request: this.requestId, why: stop.kind === 'error' ? stop.json : stop.why },
-      'an engine failed in the middle of a stream',
-    );
-    this.#engineFailed('status');
   }
 
   /** A whole answer that is no stream, of any status. */
   #answered(): void {
     const body = Buffer.concat(this.#answer);
     const replica = this.#replica;
-    if (this.#status === 503 || this.#status === 429) {
-      if (replica !== null) this.#host.replicas.busyFor(replica, this.#retryAfterMs);
+    const head = this.#head;
+    if (head === null || replica === null) return;
+    const longest = this.#host.replicas.longestAdmitted(this.model);
+    const larger =
+      head.status === 400 ? viewForLarger(this.#view, this.request, body, replica.info.maxModelLen, longest) : null;
+    if (head.busyMs !== null) {
+      this.#host.replicas.busyFor(replica, head.busyMs);
       this.#goOn('engine-busy');
-      return;
-    }
-    if (this.#status >= 500) {
-      this.#engineFailed('status');
-      return;
-    }
-    if (this.#progress.delivered) {
+    } else if (head.status >= 500) this.#engineFailed('status');
+    else if (this.#progress.delivered) {
       // A continuation that was not streamed or was refused: no fault of the engine's, but no use either.
       this.#failures++;
-      if (replica !== null) this.#avoid.add(replica);
+      this.#avoid.add(replica);
       this.#goOn('continuation-refused');
-      return;
-    }
-    if (this.#status === 400 && this.#isTooLongHere(body)) {
+    } else if (larger !== null) {
+      this.#view = larger;
       this.#goOn('prompt-too-long-there');
-      return;
+    } else {
+      replica.succeeded();
+      this.#passAnswer(head, body);
     }
-    replica?.succeeded();
-    this.#passAnswer(body);
   }
 
-  /** The estimate of a text prompt was too small for this replica, and a larger one may take it. */
-  #isTooLongHere(body: Buffer): boolean {
-    const { prompt, maxTokens, model } = this.request;
-    const here = this.#replica?.info.maxModelLen ?? 0;
-    if (prompt.kind === 'tokens' || !TOO_LONG.test(body.toString('utf8'))) return false;
-    const larger = this.#host.replicas.admitted.some((r) => r.info.model === model && r.info.maxModelLen > here);
-    if (larger) this.#view = { ...this.#view, inputTokens: here - (maxTokens ?? 1) + 1, maxTokens: maxTokens ?? 1 };
-    return larger;
-  }
-
-  #passAnswer(body: Buffer): void {
-    const ok = this.#status < 400;
-    const text = body.toString('latin1');
-    if (ok) {
-      const counts = usageCounts(text);
-      if (counts !== null) {
-        this.#progress.promptTokens = counts.promptTokens;
-        this.#progress.generated = counts.completionTokens;
-      }
+  #passAnswer(head: EngineHead, body: Buffer): void {
+    const counts = head.status < 400 ? usageCounts(body.toString('latin1')) : null;
+    if (counts !== null) {
+      this.#progress.promptTokens = counts.promptTokens;
+      this.#progress.generated = counts.completionTokens;
     }
-    if (this.#res.headersSent) this.#write(`data: ${text}\n\n`);
-    else {
-      const isShaped = ok || text.includes('"error"');
-      const shown = isShaped ? text : refusalInOurShape(body, this.#status);
-      this.#res.writeHead(this.#status, {
-        ...this.#ownHeaders(),
-        'content-type': isShaped ? this.#contentType : 'application/json',
-        'content-length': shown.length,
-      });
-      // As text: Node then puts head and body into one write.
-      this.#res.end(shown, 'latin1');
-    }
-    if (ok) this.#complete();
+    this.#client.answer(head.status, head.contentType, body);
+    if (head.status < 400) this.#complete();
     else this.#end('rejected');
   }
 
@@ -379,14 +296,15 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     if (finished || done) return false;
     if (delivered && this.#whyStuck() !== null) return false;
     // Part of a whole answer is here: the rest is on its way.
-    if (!delivered && this.#scanner === null && this.#attempt?.hasHead === true) return false;
+    if (!delivered && this.#scanner === null && this.#head !== null) return false;
     this.#goOn('evacuated');
     return true;
   }
 
   #whyStuck(): string | null {
     if (this.request.notContinuable !== null) return this.request.notContinuable;
-    if (this.#progress.promptItems === null) return 'its engine tells no token ids';
+    const { promptItems, ids, generated } = this.#progress;
+    if (promptItems === null || ids.length !== generated) return 'its engine tells no token ids';
     return this.#progress.otherOutput ? 'reasoning or tool calls' : null;
   }
 
@@ -397,25 +315,21 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     this.#attempt?.cancel();
     this.#leaveReplica();
     // A busy engine took nothing: the wait goes on. Else it begins anew.
-    if (reason !== 'engine-busy') this.#waitDeadlineMs = null;
-    if (progress.done) {
-      this.#complete();
-      return;
-    }
-    if (progress.finished) {
-      this.#completeByOurselves();
-      return;
-    }
-    if (this.#failures >= options.maxTries) {
-      this.#fail(failures.engineFailed(this.#failures), 'failed');
-      return;
-    }
-    if (!progress.delivered) {
+    if (reason !== 'engine-busy') this.#wait.forget();
+    // Of several choices, one's end is not the end.
+    if (progress.done) this.#complete();
+    else if (progress.finished && this.request.hasOneChoice) this.#completeByOurselves();
+    else if (this.#failures >= options.maxTries) this.#fail(failures.engineFailed(this.#failures), 'failed');
+    else if (progress.delivered) this.#continue(reason);
+    else {
       this.#progress = new StreamProgress();
       metrics.retried(reason);
       this.#place();
-      return;
     }
+  }
+
+  #continue(reason: string): void {
+    const { metrics } = this.#host;
     const why = this.#whyStuck();
     if (why !== null) {
       metrics.interrupted(reason);
@@ -423,82 +337,59 @@ export class Exchange implements ReplicaGuest, AttemptListener {
       return;
     }
     // The client has seen the ids of these tokens itself: they cannot be made again.
-    if (!this.request.wantsIds) progress.dropUntexted();
-    if (this.#remaining() <= 0) {
-      this.#completeByOurselves();
-      return;
+    if (!this.request.wantsIds) this.#progress.dropUntexted();
+    if (this.#remaining() <= 0) this.#completeByOurselves();
+    else {
+      metrics.continued(reason);
+      this.#place();
     }
-    metrics.continued(reason);
-    this.#place();
   }
 
   // ── the client ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #ownHeaders(): Record<string, string> {
-    const headers: Record<string, string> = { 'x-request-id': this.requestId };
-    if (this.#host.options.emulated) headers[HEADER_EMULATED] = 'true';
-    if (this.#req.headers['x-oserve-debug'] !== undefined) {
-      headers['x-oserve-replica'] = this.#replica?.info.id ?? '';
-      headers['x-oserve-layout'] = this.#replica?.info.classKey ?? '';
-      headers['x-oserve-routing-version'] = String(this.#host.replicas.update?.version ?? 0);
-      headers['x-oserve-queue-duration-ms'] = this.#queuedMs.toFixed(3);
-      if (this.request.maxTokens === null && this.#replica !== null)
-        headers['x-oserve-max-tokens'] =
-          `model length of the replica (${this.#replica.info.maxModelLen}) less the prompt`;
-    }
-    return headers;
+  ownHeaders(): Record<string, string> {
+    const { options, replicas } = this.#host;
+    const facts = {
+      requestId: this.#arrival.requestId,
+      emulated: options.emulated,
+      request: this.request,
+      replica: this.#replica?.info ?? null,
+      routingVersion: replicas.update?.version ?? 0,
+      queuedMs: this.#wait.totalMs,
+    };
+    return answerHeaders(facts, this.#arrival.req.headers['x-oserve-debug'] !== undefined);
   }
 
-  /** @param data - text is latin1. */
-  #write(data: Buffer | string): void {
-    const res = this.#res;
-    if (!res.headersSent) res.writeHead(200, { ...SSE_HEADERS, ...this.#ownHeaders() });
-    if (this.#writer.write(data) || this.#paused) return;
-    this.#paused = true;
-    this.#writer.onDrain(() => {
-      this.#paused = false;
-      this.lastDataMs = performance.now();
-      this.#attempt?.resume();
-    });
+  onDrained(): void {
+    this.lastDataMs = performance.now();
+    this.#attempt?.resume();
+  }
+
+  onGone(): void {
+    if (this.#phase !== 'ended') this.#end('disconnected');
   }
 
   /** All output was delivered, but the engine died before it said the rest. */
   #completeByOurselves(): void {
-    const progress = this.#progress;
-    const reframer = new Reframer(this.request, progress);
-    let rest = progress.finished ? '' : reframer.choice('', 'length', undefined, [], null);
-    if (this.request.wantsUsage && !progress.usageDelivered) rest += reframer.ownUsage();
-    this.#write(utf8ToLatin1(rest + SSE_DONE));
+    this.#client.writeText(closingEvents(this.request, this.#progress));
     this.#complete();
   }
 
   #complete(): void {
-    const { clock, lengths, observations } = this.#host;
-    const { promptTokens, generated } = this.#progress;
     this.#replica?.succeeded();
-    const finishedSeconds = clock.nowSeconds();
-    const view = this.#view;
-    const inputTokens = promptTokens ?? view.inputTokens;
-    if (promptTokens !== null && this.request.prompt.kind === 'text')
-      lengths.learn(this.model, this.request.prompt.bytes, promptTokens);
-    const firstTokenSeconds = this.#firstTokenSeconds < 0 ? finishedSeconds : this.#firstTokenSeconds;
-    observations.finished({
-      ...view,
-      inputTokens,
-      outputTokens: generated,
-      finishedSeconds,
-      ttftSeconds: firstTokenSeconds - view.arrivalSeconds,
-    });
-    this.#series.e2e.observe(finishedSeconds - view.arrivalSeconds);
-    this.#series.inputTokens.inc(inputTokens);
-    this.#series.outputTokens.inc(generated);
+    this.#record.completed(this.#view, this.#progress);
     this.#end('completed');
   }
 
   #fail(problem: HttpFailure, outcome: Outcome): void {
-    if (this.#res.headersSent) this.#write(utf8ToLatin1(failureEvent(problem)));
-    else sendFailure(this.#res, problem, this.requestId);
+    this.#client.refuse(problem, this.#arrival.requestId);
     this.#end(outcome);
+  }
+
+  /** An exception of our own: this request ends with it, and no other. */
+  onBug(error: unknown): void {
+    this.#host.log.error({ err: error, request: this.#arrival.requestId }, 'a request failed in the gateway');
+    if (this.#phase !== 'ended') this.#fail(failures.internal(), 'failed');
   }
 
   /** The engine was silent for too long in the middle of the stream. */
@@ -509,10 +400,6 @@ export class Exchange implements ReplicaGuest, AttemptListener {
   /** The gateway closes: nothing more can be done for this request. */
   terminate(): void {
     if (this.#phase !== 'ended') this.#fail(failures.shuttingDown(), 'failed');
-  }
-
-  #clientClosed(): void {
-    if (this.#phase !== 'ended') this.#end('disconnected');
   }
 
   #leaveReplica(): void {
@@ -528,32 +415,8 @@ export class Exchange implements ReplicaGuest, AttemptListener {
     this.#attempt?.cancel();
     this.#leaveQueue();
     this.#leaveReplica();
-    if (!this.#res.writableEnded) this.#res.end();
-    this.#host.metrics.ended(this.#series, this.model, this.request.api, outcome);
+    this.#client.end();
+    this.#record.ended(outcome);
     this.#host.ended(this);
   }
 }
-
-/** An engine's error event that is the request's fault: another engine would say the same. */
-function isClientError(json: string): boolean {
-  try {
-    const code = (JSON.parse(json) as { error?: { code?: unknown } }).error?.code;
-    return typeof code === 'number' && code >= 400 && code < 500 && code !== 429;
-  } catch {
-    // Not JSON: an engine in trouble.
-    return false;
-  }
-}
-
-/** An answer that is no OpenAI error, as one; latin1. */
-const refusalInOurShape = (body: Buffer, status: number): string =>
-  utf8ToLatin1(
-    JSON.stringify(
-      errorBody(
-        body.toString('utf8').slice(0, 2000) || `The engine answered ${status}.`,
-        'invalid_request_error',
-        null,
-        status,
-      ),
-    ),
-  );

@@ -12,7 +12,7 @@ import type {
   RoutingUpdate,
 } from '../wire/index.ts';
 import { AdmissionQueue } from './admission-queue.ts';
-import { Exchange, roomWithoutLimit } from './exchange.ts';
+import { Exchange } from './exchange.ts';
 import type { ExchangeHost } from './exchange-host.ts';
 import { failures, type HttpFailure } from './http-errors.ts';
 import { type Api, type InferenceRequest, readInferenceRequest } from './inference-request.ts';
@@ -20,6 +20,7 @@ import { LengthEstimate } from './length-estimate.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { Observations } from './observations.ts';
 import type { GatewayClock, GatewayOptions } from './options.ts';
+import { roomWithoutLimit } from './placement.ts';
 import { ReplicaSet } from './replica-set.ts';
 import { RoutingStateFile } from './state-file.ts';
 
@@ -121,7 +122,7 @@ export class Gateway implements ExchangeHost<Exchange> {
       this.metrics.ended(null, request.model, api, 'refused');
       return failures.buffersFull();
     }
-    const exchange = new Exchange(this, req, res, request, view, requestId, engineHeaders);
+    const exchange = new Exchange(this, { req, res, request, requestId, engineHeaders, view });
     this.#exchanges.add(exchange);
     this.hold(request.body.length);
     exchange.start();

@@ -59,7 +59,7 @@ describe('readInferenceRequest', () => {
     ];
     for (const [extra, reason] of reasons) expect(chat(extra).notContinuable, JSON.stringify(extra)).toBe(reason);
     for (const prompt of [['a', 'b'], [[1], [2]], [], {}].slice(0, 2)) {
-      expect(completion({ prompt }).notContinuable).toBe('more than one prompt');
+      expect(completion({ prompt }).notContinuable).toBe('more than one choice');
     }
     expect(completion({ logprobs: 0 }).notContinuable).toBe('log-probabilities');
     expect(completion({ stream: false }).notContinuable).toBe('not a stream');

@@ -29,6 +29,8 @@ export interface InferenceRequest {
     | { readonly kind: 'text'; readonly bytes: number };
   /** Why the stream cannot go on exactly at another replica, or null when it can. */
   readonly notContinuable: string | null;
+  /** One prompt, one choice: its end is the answer's end. */
+  readonly hasOneChoice: boolean;
   /** The engine was asked for token ids. */
   readonly tracksIds: boolean;
   /** The client asked for token ids itself: they are left in. */
@@ -72,6 +74,7 @@ export function readInferenceRequest(api: Api, raw: Buffer): InferenceRequest {
     maxTokens: maxTokensOf(api, read),
     prompt: promptOf(fields.get(api === 'chat' ? 'messages' : 'prompt')),
     notContinuable,
+    hasOneChoice: hasOneChoice(api, read),
     tracksIds,
     wantsIds,
     wantsUsage,
@@ -151,7 +154,7 @@ const BINDING_FIELDS = [
 const OTHER_CONTENT = ['image_url', 'video_url', 'audio_url', 'input_audio', 'image_pil', 'image_embeds', '"file'];
 
 function whyNotContinuable(api: Api, read: FieldReader): string | null {
-  if ((read.number('n') ?? 1) !== 1) return 'more than one choice';
+  if (!hasOneChoice(api, read)) return 'more than one choice';
   if (read.has('seed') && read.number('temperature') !== 0) return 'seeded sampling';
   if (isGiven(read.field('stop'))) return 'stop strings';
   if (isGiven(read.field('tools'))) return 'tools';
@@ -165,17 +168,18 @@ function whyNotContinuable(api: Api, read: FieldReader): string | null {
   for (const name of BINDING_FIELDS) if (isGiven(read.field(name))) return name;
   if (api === 'chat') {
     for (const part of OTHER_CONTENT) if (read.includes('messages', part)) return 'content that is not text';
-    return null;
   }
+  return null;
+}
+
+function hasOneChoice(api: Api, read: FieldReader): boolean {
+  if ((read.number('n') ?? 1) !== 1) return false;
   const prompt = read.field('prompt');
-  if (prompt?.kind === 'string') return null;
+  if (api === 'chat' || prompt?.kind !== 'array') return true;
   // One list of token ids, or a list with a single text or a single list of ids.
-  const single =
-    prompt?.kind === 'array' &&
-    ((prompt.arrayCount === 1 &&
-      (prompt.stringCount === 0 || (prompt.stringCount === 1 && prompt.numberCount === 0))) ||
-      (prompt.arrayCount === 2 && prompt.stringCount === 0));
-  return single ? null : 'more than one prompt';
+  if (prompt.arrayCount === 1)
+    return prompt.stringCount === 0 || (prompt.stringCount === 1 && prompt.numberCount === 0);
+  return prompt.arrayCount === 2 && prompt.stringCount === 0;
 }
 
 const isGiven = (field: JsonField | undefined): boolean =>

@@ -149,9 +149,11 @@ export class StreamScanner implements SegmentScanner {
     }
     const before = progress.generated;
     const textedBefore = progress.texted;
+    let hasIds = false;
     if (tracksIds && this.#ids.find(text, from, to)) {
       const { keyAt, value } = this.#ids;
       if (text.charCodeAt(value) === 0x5b) {
+        hasIds = true;
         const close = this.#takeIds(text, value);
         if (!wantsIds) this.#cutMember(text, keyAt, close);
       }
@@ -161,7 +163,8 @@ export class StreamScanner implements SegmentScanner {
       text.charCodeAt(this.#output.value) === 0x22 &&
       text.charCodeAt(this.#output.value + 1) !== 0x22;
     if (hasText) {
-      if (!tracksIds) progress.generated++;
+      // Without ids each event with text counts as one token, until usage tells better.
+      if (!hasIds) progress.generated++;
       progress.texted = progress.generated;
     } else if (progress.generated === before && !progress.otherOutput) {
       progress.otherOutput = hasOtherOutput(text.slice(from, to));
@@ -207,7 +210,7 @@ export class StreamScanner implements SegmentScanner {
     const counts = usageCounts(event);
     if (counts === null) return;
     const progress = this.#progress;
-    if (!this.#request.tracksIds) progress.generated = counts.completionTokens;
+    if (progress.ids.length === 0) progress.generated = counts.completionTokens;
     progress.promptTokens ??= counts.promptTokens;
     progress.usageDelivered = !this.#request.hidesUsage;
     if (this.#request.hidesUsage) this.#cutEvent(from, to);
