@@ -156,7 +156,7 @@ const searchSchema = z.strictObject({
     'Most deployments that the twin compares in one slow tick, "stay" included.',
     'deployments',
   ),
-  maxPipelineParallel: field(positiveCount().max(16).default(4), 'Longest pipeline considered.', 'stages'),
+  maxPipelineParallel: field(positiveCount().max(16).default(8), 'Longest pipeline considered.', 'stages'),
 });
 
 const twinSchema = z.strictObject({

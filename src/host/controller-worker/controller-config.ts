@@ -15,9 +15,6 @@ export interface ControllerInput {
   readonly profiles: readonly Profile[];
 }
 
-/** "null chooses": then the fit may use this many. */
-const MOST_TYPES = 8;
-
 export function controllerConfigOf({ config, models, parkedPlaces, profiles }: ControllerInput): ControllerConfig {
   const { control, workload, prediction, search, switching, engine } = config;
   const byModel = <T>(value: (model: ConfiguredModel) => T): Record<string, T> =>
@@ -32,11 +29,12 @@ export function controllerConfigOf({ config, models, parkedPlaces, profiles }: C
       ...(maxReplicas === null ? {} : { maxReplicas }),
       priority,
     })),
+    pinned: models.flatMap(({ pinned }) => pinned),
     // Frozen, it still measures and says what it would do.
     mode: control.freeze && control.mode === 'auto' ? 'recommend' : control.mode,
     windowSeconds: control.slowTickSeconds,
     predictor: prediction.predictor,
-    typeCount: workload.typeCount ?? MOST_TYPES,
+    typeCount: workload.typeCount,
     costs: switchCostsOf(config),
     parkedLayouts: parkedPlaces,
     onlyParkedLayouts: switching.onlyParkedLayouts,
@@ -44,6 +42,7 @@ export function controllerConfigOf({ config, models, parkedPlaces, profiles }: C
     minGainShare: control.minGainShare,
     horizonWindows: prediction.horizonWindows,
     candidateCount: search.candidates,
+    maxPipelineParallel: search.maxPipelineParallel,
     stepTimeOf: fittedStepTime(
       profiles,
       models.map(({ spec }) => spec),
