@@ -436,6 +436,37 @@ describe('engines that fail', () => {
     expect(mocks[0]!.abandoned).toBe(1);
   });
 
+  test('of several choices, the end of one is not the end: a broken stream is not shown as whole', async () => {
+    const { harness, first } = await setUp();
+    const event = (index: number, finish: string | null) =>
+      `data: ${JSON.stringify({ id: 'x', choices: [{ index, delta: { content: 'a' }, finish_reason: finish }] })}\n\n`;
+    first.answers.push({
+      status: 200,
+      body: event(0, null) + event(1, null) + event(0, 'stop'),
+      headers: { 'content-type': 'text/event-stream' },
+    });
+    const answer = await harness.post('/v1/chat/completions', chat({ stream: true, n: 2 }));
+    const stream = readStreamText(await answer.text());
+    expect(stream.errors).toEqual([expect.objectContaining({ code: 'stream_interrupted' })]);
+    expect(stream.doneCount).toBe(0);
+  });
+
+  test('the stream of an engine that tells no ids passes, is counted, and is not continued by guesswork', async () => {
+    const { harness, mocks } = await setUp({ engines: [{}, {}] });
+    const event = (content: string) =>
+      `data: ${JSON.stringify({ id: 'x', choices: [{ index: 0, delta: { content }, finish_reason: null }] })}\n\n`;
+    const headers = { 'content-type': 'text/event-stream' };
+    const body = event('a') + event('b');
+    for (const mock of mocks) mock.answers.push({ status: 200, body: `${body}data: [DONE]\n\n`, headers });
+    const whole = await harness.post('/v1/chat/completions', chat({ stream: true }));
+    expect(await whole.text()).toBe(`${body}data: [DONE]\n\n`);
+    expect((await harness.observe()).finished[0]).toMatchObject({ outputTokens: 2 });
+    for (const mock of mocks) mock.answers.splice(0, 1, { status: 200, body, headers });
+    const cut = readStreamText(await (await harness.post('/v1/chat/completions', chat({ stream: true }))).text());
+    expect(cut.text).toBe('ab');
+    expect(cut.errors).toEqual([expect.objectContaining({ message: expect.stringContaining('no token ids') })]);
+  });
+
   test('an engine’s refusal in the middle of a stream is passed on as it is', async () => {
     const { harness, first } = await setUp();
     const error = { message: 'no such thing', type: 'BadRequestError', param: null, code: 400 };
