@@ -49,7 +49,7 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
   const { config, cluster, models, parkedPlaces } = loaded;
   const { poolId, token, clock, stateDirectory } = place;
   const environment = { OSERVE_POOL_ID: poolId };
-  const { epochMs, speed } = clock;
+  const { speed } = clock;
   const specs = models.map(({ spec }) => spec);
   const profiles = [...new Set(cluster.nodes.map((node) => node.gpuKind))].map((kind) => loadProfile(kind));
   const firstGpu = firstGpuByNode(cluster);
@@ -58,7 +58,10 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
   const agents = cluster.nodes.map((node, nodeIndex) => {
     const port = place.agentPorts[nodeIndex]!;
     const options: AgentInput = {
-      epochMs,
+      // Asked at every start of a process: the wall clock may have jumped since the pool began.
+      get epochMs() {
+        return clock.epochMs;
+      },
       speed,
       host: LOOPBACK,
       port,
@@ -94,7 +97,9 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
   const url = `http://${reachable(gateway.host)}:${place.dataPort}`;
   const adminUrl = `http://${LOOPBACK}:${place.adminPort}`;
   const gatewayOptions: GatewayProcessOptions = {
-    epochMs,
+    get epochMs() {
+      return clock.epochMs;
+    },
     speed,
     host: gateway.host,
     port: place.dataPort,
@@ -113,7 +118,7 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
   const input: ControllerInput = { config, cluster, models, parkedPlaces, profiles };
   const controllerOptions: ControllerProcessOptions = {
     token,
-    clock: { epochMs, speed },
+    clock,
     poolId,
     stateDirectory,
     gatewayAdminUrl: adminUrl,
@@ -122,7 +127,7 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
   };
   const trafficOptions: TrafficProcessOptions = {
     url,
-    clock: { epochMs, speed },
+    clock,
     models: specs.map(({ name }) => name),
     file: loaded.trafficFile,
     traffic: config.traffic,
