@@ -62,3 +62,7 @@ export function isClientError(json: string): boolean {
     return false;
   }
 }
+
+/** A whole answer that its engine did not finish. In JSON text these quotes cannot stand inside a string. */
+export const isGivenUp = (body: Buffer): boolean =>
+  body.includes('"abort"') && /"finish_reason": ?"abort"/.test(body.toString('latin1'));

@@ -10,7 +10,7 @@ import { answerHeaders } from './answer-headers.ts';
 import { Attempt, type AttemptListener } from './attempt.ts';
 import { type ClientListener, ClientSide } from './client-side.ts';
 import { ContinuationScanner, closingEvents } from './continuation.ts';
-import { continuationCall, type EngineHead, firstCall, isClientError, readHead } from './engine-call.ts';
+import { continuationCall, type EngineHead, firstCall, isClientError, isGivenUp, readHead } from './engine-call.ts';
 import type { ExchangeHost } from './exchange-host.ts';
 import { failures, type HttpFailure } from './http-errors.ts';
 import type { InferenceRequest } from './inference-request.ts';
@@ -228,7 +228,7 @@ export class Exchange implements ReplicaGuest, AttemptListener, ClientListener {
 
   #engineStopped(stop: StreamStop): void {
     this.#attempt?.cancel();
-    if (stop.kind === 'aborted') this.#goOn('engine-aborted');
+    if (stop.kind === 'aborted') this.#engineGaveUp();
     else if (stop.kind === 'error' && isClientError(stop.json)) {
       this.#client.writeText(`data: ${stop.json}\n\n`);
       this.#end('rejected');
@@ -263,7 +263,8 @@ export class Exchange implements ReplicaGuest, AttemptListener, ClientListener {
     } else if (larger !== null) {
       this.#view = larger;
       this.#goOn('prompt-too-long-there');
-    } else {
+    } else if (head.status < 400 && isGivenUp(body)) this.#engineGaveUp();
+    else {
       replica.succeeded();
       this.#passAnswer(head, body);
     }
@@ -287,6 +288,13 @@ export class Exchange implements ReplicaGuest, AttemptListener, ClientListener {
       this.#avoid.add(this.#replica);
     }
     this.#goOn('engine-failed');
+  }
+
+  /** An engine that is parked, for example: no fault of its own, but it must not go on like that for ever. */
+  #engineGaveUp(): void {
+    this.#failures++;
+    if (this.#replica !== null) this.#avoid.add(this.#replica);
+    this.#goOn('engine-aborted');
   }
 
   /** For emptying a replica: leaves it if the request can be finished elsewhere. */
