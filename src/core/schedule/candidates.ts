@@ -14,7 +14,8 @@ const AMPLE_VALUE = 1 / 0.6;
 /** A candidate carries the arrivals at this utilisation, or nearly as much as the best. */
 const COMFORTABLE_UTILISATION = 0.9;
 const NEARLY_SHARE = 0.85;
-const HOMOGENEOUS_KEPT = 2;
+/** Layouts alone: at low load the one with the least capacity may have the best latency. */
+const HOMOGENEOUS_KEPT = 4;
 /** Classes of a model that are mixed in pairs, and the parts of its GPUs that the first one gets. */
 const CLASSES_MIXED = 6;
 const MIX_SHARES = [0.25, 0.5, 0.75] as const;
