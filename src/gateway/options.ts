@@ -16,7 +16,12 @@ export interface RequestRouter {
   setReplicas?(replicas: readonly RoutableReplica[]): void;
 }
 
-export type RouterFactory = (table: RoutingTable, replicas: readonly RoutableReplica[]) => RequestRouter;
+/** `previous` is the router that is replaced: what it knows of who is owed what may go on. */
+export type RouterFactory = (
+  table: RoutingTable,
+  replicas: readonly RoutableReplica[],
+  previous?: RequestRouter,
+) => RequestRouter;
 
 export interface ServedModel {
   readonly name: string;

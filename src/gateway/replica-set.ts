@@ -137,7 +137,7 @@ export class ReplicaSet<Guest extends ReplicaGuest> {
       this.#router.setReplicas(update.replicas);
       return this.#router;
     }
-    return this.#options.makeRouter(update, update.replicas);
+    return this.#options.makeRouter(update, update.replicas, this.#router ?? undefined);
   }
 
   /**

@@ -1,7 +1,7 @@
 // Process of the gateway. On SIGTERM it is not ready any more, lets running answers end up to a deadline, and exits; a
 // second SIGTERM forces. Without its parent it ends at once, since the engines end too.
 import { z } from 'zod';
-import { makeRequestRouter } from '../../core/control/index.ts';
+import { makeRequestRouter, RequestRouter } from '../../core/control/index.ts';
 import { startGateway } from '../../gateway/index.ts';
 import { createLogger, endWithParent, PoolClock, processOptions, tellParent } from '../../host/index.ts';
 import type { GatewayProcessOptions } from './gateway-options.ts';
@@ -23,7 +23,8 @@ try {
   const gateway = await startGateway({
     ...options,
     clock: new PoolClock({ epochMs, speed }),
-    makeRouter: makeRequestRouter,
+    makeRouter: (table, replicas, previous) =>
+      makeRequestRouter(table, replicas, previous instanceof RequestRouter ? previous : undefined),
     log: createLogger({ name: 'gateway' }),
   });
   let signals = 0;
