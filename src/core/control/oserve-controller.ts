@@ -1,7 +1,8 @@
 // The controller of oserve: one tick from what was observed to what is decided, with the reasons.
 //
 //   slow tick   count → fit types → forecast → candidate deployments ("stay" first) → the twin plays them → decide
-//   fast tick   only the assignment, and only when the set of serving replicas changed
+//   fast tick   only the assignment, and only when the set of serving replicas changed; GPUs that were lost or came back
+//               are planned for at once, as in a slow tick
 //
 // It is pure: equal observations give equal records. Everything it decides rests on `Observation`, which has no output
 // length of a request that has not ended.
@@ -28,6 +29,7 @@ import {
 } from '../domain/index.ts';
 import { random as makeRandom } from '../math/index.ts';
 import { ArrivalCounter, fitWorkload, hasDrifted, refreshWorkload } from '../workload/index.ts';
+import { CalmWatch } from './calm-watch.ts';
 import type { ControllerConfig } from './config.ts';
 import { forecastWindows } from './forecast-rates.ts';
 import { type Candidate, Planner } from './planner.ts';
@@ -56,6 +58,7 @@ class OserveController implements Controller {
   readonly #random: Random;
   readonly #counter: ArrivalCounter;
   readonly #planner: Planner;
+  readonly #calm = new CalmWatch();
   #workload: WorkloadModel;
   #finished: FinishedRequest[] = [];
   #seenFinished = 0;
@@ -65,6 +68,8 @@ class OserveController implements Controller {
   #forecast: Forecast | null = null;
   #routingVersion = 0;
   #servingKey = '';
+  /** GPUs that were lost at the last tick. */
+  #lostGpus = '';
   #tick = 0;
   #switchCount = 0;
   #switchTimes: number[] = [];
@@ -83,7 +88,11 @@ class OserveController implements Controller {
     this.#finished.push(...observation.finished);
     this.#seenFinished += observation.finished.length;
     if (this.#finished.length > FIT_REQUESTS) this.#finished = this.#finished.slice(-FIT_REQUESTS);
-    return observation.kind === 'slow' ? this.#slowTick(observation, budget) : this.#fastTick(observation);
+    const lost = observation.lostGpus.join();
+    const think = observation.kind === 'slow' || lost !== this.#lostGpus;
+    if (lost !== this.#lostGpus) this.#calm.changed();
+    this.#lostGpus = lost;
+    return think ? this.#slowTick(observation, budget) : this.#fastTick(observation);
   }
 
   #slowTick(observation: Observation, budget: WorkUnits): TickRecord {
@@ -103,7 +112,7 @@ class OserveController implements Controller {
       previous: this.#assignment,
       budgetNodes: budget.searchNodes,
     });
-    const mayAct = this.#config.mode !== 'observe' && next.some((rate) => rate > 0);
+    const mayAct = this.#config.mode !== 'observe' && (plan.stay.length === 0 || next.some((rate) => rate > 0));
     const verdict: Verdict = mayAct
       ? judge({
           config: this.#config,
@@ -114,6 +123,7 @@ class OserveController implements Controller {
           proposal: plan,
           switchId: `s${this.#switchCount + 1}`,
           maySwitch: this.#maySwitch(observation),
+          marginFactor: this.#calm.look(loadOf(plan.stay[0])),
           budgetRequests: budget.simulatedRequests,
           random,
         })
@@ -152,10 +162,10 @@ class OserveController implements Controller {
 
   /** When a replica came or went, the same forecast is split over what serves now. */
   #followReplicas(observation: Observation): Decision {
-    const key = servingKey(observation.replicas);
+    const key = servingKey(observation);
     if (key === this.#servingKey) return NOTHING;
     this.#servingKey = key;
-    const serving = countsOf(asPlaced(observation.replicas.filter((replica) => replica.state === 'serving')));
+    const serving = countsOf(servingNow(observation));
     return this.#route(this.#planner.assignmentFor(this.#workload, this.#rates(), serving, this.#assignment));
   }
 
@@ -185,14 +195,16 @@ class OserveController implements Controller {
     if (finished.length < FEWEST_TO_FIT) return false;
     const random = this.#random.fork(`types ${this.#tick}`);
     const options = { typeCount: this.#config.typeCount };
-    const refit = seen >= 2 * this.#fittedOn || hasDrifted(this.#workload, finished.slice(-DRIFT_REQUESTS));
-    if (refit) {
+    const learning = seen >= 2 * this.#fittedOn;
+    const drifted = !learning && hasDrifted(this.#workload, finished.slice(-DRIFT_REQUESTS));
+    if (drifted) this.#calm.changed();
+    if (learning || drifted) {
       this.#workload = fitWorkload({ finished, previous: this.#standingTypes(), random, options });
       this.#fittedOn = seen;
     } else {
       this.#workload = refreshWorkload({ finished, previous: this.#workload, random, options });
     }
-    return refit;
+    return learning || drifted;
   }
 
   /** What a fit starts from. A prior type is a guess: it stands only until its model has requests to fit types on. */
@@ -225,7 +237,7 @@ class OserveController implements Controller {
       return { kind: 'switch', plan, routing: this.#route(shares).routing };
     }
     if (observation.switchInProgress !== null || !chosen) return this.#followReplicas(observation);
-    this.#servingKey = servingKey(observation.replicas);
+    this.#servingKey = servingKey(observation);
     if (!refitted && this.#assignment && sameAssignment(this.#assignment, chosen.assignment)) return NOTHING;
     return this.#route(chosen.assignment);
   }
@@ -278,7 +290,7 @@ class OserveController implements Controller {
         inputTokens,
         outputTokens,
       })),
-      predicted: observation.kind === 'slow' ? this.#forecast : null,
+      predicted: parts.search ? this.#forecast : null,
       considered: parts.considered,
       search: parts.search,
       chosen: parts.chosen,
@@ -298,6 +310,10 @@ function largerOfBoth(a: Deployment, b: Deployment): Deployment {
   return canonicalDeployment([...inBoth, ...b.filter((group) => count(a, classKey(group)) === 0)]);
 }
 
+/** Forecast work on a deployment, 1 = all that it can do; above 1 where not all is served. */
+const loadOf = (present: Candidate | undefined): number =>
+  present ? present.utilisation / Math.max(0.01, present.servedShare) : 0;
+
 const NOTHING: Decision = { kind: 'none' };
 
 const asPlaced = (replicas: readonly ReplicaObservation[]): PlacedDeployment =>
@@ -313,12 +329,14 @@ export function inDeployment({ replicas, lostGpus }: Pick<Observation, 'replicas
   );
 }
 
-const servingKey = (replicas: readonly ReplicaObservation[]): string =>
-  formatDeployment(
-    canonicalDeployment(
-      replicas.filter((replica) => replica.state === 'serving').map((replica) => ({ ...replica, count: 1 })),
-    ),
-  );
+/** What takes requests; an agent that lost its GPUs may still report its engines as serving. */
+const servingNow = (observation: Observation): PlacedDeployment =>
+  inDeployment({
+    ...observation,
+    replicas: observation.replicas.filter((replica) => replica.state === 'serving'),
+  });
+
+const servingKey = (observation: Observation): string => formatDeployment(countsOf(servingNow(observation)));
 
 export function sameAssignment(a: Assignment, b: Assignment): boolean {
   if (JSON.stringify(a.variant) !== JSON.stringify(b.variant)) return false;

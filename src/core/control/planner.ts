@@ -45,7 +45,7 @@ export interface Candidate {
 }
 
 export interface Proposal {
-  /** The present deployment under each routing variant, the present variant first; empty when nothing serves. */
+  /** The present deployment under each routing variant, the present variant first; empty when some model has no replica. */
   readonly stay: readonly Candidate[];
   /** Other deployments under each routing variant, best by capacity first. */
   readonly moves: readonly Candidate[];
@@ -112,7 +112,7 @@ export class Planner {
       )
       .flatMap((deployment) => this.#variants(workload, rates, deployment, previous).slice(0, MOVE_VARIANTS));
     return {
-      stay: present.length === 0 ? [] : this.#variants(workload, rates, present, previous),
+      stay: this.#holdsEveryModel(present) ? this.#variants(workload, rates, present, previous) : [],
       moves,
       search: { value: found.value, upperBound: found.upperBound, gap: found.gap, nodes: found.nodes },
     };
@@ -191,6 +191,10 @@ export class Planner {
       if (!known.has(classKey({ model, gpuKind: kind, strategy }))) classes.push({ model, gpuKind: kind, strategy });
     }
     return classes;
+  }
+
+  #holdsEveryModel(deployment: Deployment): boolean {
+    return this.#config.models.every(({ name }) => deployment.some(({ model }) => model === name));
   }
 
   /** Holds the longest request that the model admits. */

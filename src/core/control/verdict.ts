@@ -5,7 +5,7 @@
 //   payback     the same with the switch inside the first scenario, which starts from what runs now: its own loss
 //
 // A move wins only when the lower 90 % bound of (stay − move), by the jackknife over scenarios, exceeds the switch's own
-// loss and a margin.
+// loss and a margin, which is larger where nothing has changed for long (calm-watch.ts).
 import {
   type Cluster,
   type ConsideredCandidate,
@@ -58,6 +58,8 @@ export interface JudgeRequest {
   readonly switchId: string;
   /** Why no switch may be started now, or null. */
   readonly maySwitch: string | null;
+  /** How many times the configured margin a switch must gain; 1 unless the traffic has been the same for long. */
+  readonly marginFactor: number;
   readonly budgetRequests: number;
   readonly random: Random;
 }
@@ -103,9 +105,10 @@ export function judge(request: JudgeRequest): Verdict {
 
   if (!screened) {
     const best = moves[0]!;
-    if (request.maySwitch !== null) return end(null, null, `nothing serves, but ${request.maySwitch}`);
+    const left = request.current.length === 0 ? 'nothing serves' : 'a model has no replica';
+    if (request.maySwitch !== null) return end(null, null, `${left}, but ${request.maySwitch}`);
     const plan = planTo(request, best.candidate);
-    return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, 'nothing serves now');
+    return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, left);
   }
   const promising = moves.filter((move) => move.score < screened.score);
   if (promising.length === 0) return end(screened.candidate, null, 'no other deployment is better');
@@ -113,7 +116,7 @@ export function judge(request: JudgeRequest): Verdict {
     return end(screened.candidate, null, `another deployment looks better, but ${request.maySwitch}`);
 
   const stay = play(screened.candidate, SCENARIOS, screened.runs);
-  const margin = config.minGainShare * Math.abs(stay.score);
+  const margin = request.marginFactor * config.minGainShare * Math.abs(stay.score);
   let best: { readonly candidate: Candidate; readonly plan: SwitchPlan; readonly surplus: number } | null = null;
   const duelled: ConsideredCandidate[] = [];
   let refused = '';
