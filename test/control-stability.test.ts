@@ -34,7 +34,7 @@ describe('traffic that drifts', () => {
   test.each([1, 2])('a pool laid out for the night switches by day and is better for it (seed %i)', async (seed) => {
     const trace = generateTrace({
       seed,
-      minutes: 30,
+      minutes: 24,
       periodMinutes: 40,
       ratePerSecond: 24,
       variation: 0,
@@ -42,8 +42,9 @@ describe('traffic that drifts', () => {
       to: { chat: 0.6, code: 0.6 },
     });
     const initial = layout('2xTP8');
+    const more = { ...budget, simulatedRequests: 12_000 };
     const run = (mode: 'auto' | 'recommend') =>
-      runPolicy('oserve', contestOf(trace, { seed, config: { ...config, mode }, contest: { budget, initial } }));
+      runPolicy('oserve', contestOf(trace, { seed, config: { ...config, mode }, contest: { budget: more, initial } }));
     const [moving, staying] = [await run('auto'), await run('recommend')];
     expect(staying.switches).toBe(0);
     expect(moving.switches).toBeGreaterThanOrEqual(1);

@@ -28,6 +28,14 @@ export interface ParkedLayout {
   readonly gpus: readonly number[];
 }
 
+/** What a controller takes over from the one before it. */
+export interface ResumedState {
+  /** The last routing table: its types, assignment and version go on. */
+  readonly routing: RoutingTable;
+  /** Arrivals by window (oldest first) and type id, up to the restart. */
+  readonly history: readonly Readonly<Record<string, number>>[];
+}
+
 export interface ControllerConfig {
   readonly models: readonly ModelSpec[];
   readonly engine: EngineOptions;
@@ -60,6 +68,7 @@ export interface ControllerConfig {
   readonly stepTimeOf: StepTimeOf;
   readonly profileVersion: string;
   readonly seed: number;
+  readonly resume?: ResumedState;
   /** Plans take no time: only for the clairvoyant reference policies. */
   readonly freeSwitches?: boolean;
   /** Replaces the predictor: the clairvoyant reference policies give the true rates. */

@@ -79,7 +79,12 @@ class OserveController implements Controller {
     this.#random = makeRandom(config.seed);
     this.#counter = new ArrivalCounter({ retentionSeconds: Math.max(7200, 180 * config.windowSeconds) });
     this.#planner = new Planner(config);
-    this.#workload = priorWorkload(config.models);
+    this.#workload = config.resume?.routing.workload ?? priorWorkload(config.models);
+    if (config.resume) {
+      this.#assignment = config.resume.routing.assignment;
+      this.#routingVersion = config.resume.routing.version;
+      this.#fittedOn = FEWEST_TO_FIT; // types were fitted before: they are kept while they fit
+    }
   }
 
   tick(observation: Observation, budget: WorkUnits): TickRecord {
@@ -98,7 +103,7 @@ class OserveController implements Controller {
   #slowTick(observation: Observation, budget: WorkUnits): TickRecord {
     const { atSeconds } = observation;
     const refitted = this.#refit();
-    const counts = this.#counter.countsByWindow(this.#config.windowSeconds, atSeconds, this.#workload, HISTORY_WINDOWS);
+    const counts = this.#counts(atSeconds);
     this.#forecast = forecastWindows(this.#config, this.#workload, counts, atSeconds);
     const current = inDeployment(observation);
     const random = this.#random.fork(`tick ${this.#tick}`);
@@ -186,6 +191,16 @@ class OserveController implements Controller {
 
   #rates(): readonly number[] {
     return this.#forecast?.arrivalRate[0] ?? this.#workload.types.map(() => 0);
+  }
+
+  /** Arrivals by window and type: what was counted here, after what the controller before this one had counted. */
+  #counts(atSeconds: number): ArrayLike<number>[] {
+    const counted = this.#counter.countsByWindow(this.#config.windowSeconds, atSeconds, this.#workload, HISTORY_WINDOWS);
+    const before = this.#config.resume?.history ?? [];
+    const { types } = this.#workload;
+    // Counts of other types than today's say nothing about these.
+    const usable = before.filter((window) => types.some(({ id }) => window[id] !== undefined));
+    return [...usable.map((window) => types.map(({ id }) => window[id] ?? 0)), ...counted].slice(-HISTORY_WINDOWS);
   }
 
   /** New types while there is much to learn, later only when the traffic no longer looks like them; else fresher ones. */

@@ -89,7 +89,8 @@ export function sampleTraffic(
   random: Random,
 ): TraceRequest[] {
   const { workload, windowSeconds } = model;
-  const requests = backlog(model, random.fork('backlog'));
+  // What comes must have room beside what is here, else the budget hides that the queue grows.
+  const requests = backlog(model, Math.min(MOST_BACKLOG, maxRequests / 2), random.fork('backlog'));
   workload.types.forEach((type, j) => {
     const levels = random.fork(`level ${type.id}`);
     const bursts = random.fork(`bursts ${type.id}`);
@@ -135,8 +136,8 @@ function levelCv2({ forecast, windowSeconds, history }: TrafficModel, window: nu
 }
 
 /** Requests that are here now, as arrivals at 0 with what is left of them. */
-function backlog({ workload, running }: TrafficModel, random: Random): TraceRequest[] {
-  const keep = Math.min(1, MOST_BACKLOG / Math.max(1, running.length));
+function backlog({ workload, running }: TrafficModel, most: number, random: Random): TraceRequest[] {
+  const keep = Math.min(1, most / Math.max(1, running.length));
   const probabilities = new Float64Array(workload.types.length);
   return running.flatMap((request) => {
     if (keep < 1 && random.next() >= keep) return [];

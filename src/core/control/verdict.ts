@@ -2,6 +2,7 @@
 //
 //   screening   all candidates on the first two scenarios: the best way of staying, and the most promising moves
 //   duel        the best stay against the two best moves on all scenarios
+//   relief      when the forecast exceeds the present capacity: who carries more of it, on one long scenario
 //   payback     the same with the switch inside the first scenario, which starts from what runs now: its own loss
 //
 // A move wins only when the lower 90 % bound of (stay − move), by the jackknife over scenarios, exceeds the switch's own
@@ -110,10 +111,23 @@ export function judge(request: JudgeRequest): Verdict {
     const plan = planTo(request, best.candidate);
     return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, left);
   }
+  if (screened.candidate.servedShare < 1) {
+    const relief = reliefOf(request, twin, screened.candidate, moves);
+    if (relief && request.maySwitch === null)
+      return end(relief.candidate, relief.plan, 'it carries more of the forecast');
+    if (relief) {
+      const name = formatDeployment(relief.candidate.deployment);
+      return end(screened.candidate, null, `${name} carries more of the forecast, but ${request.maySwitch}`);
+    }
+  }
   const promising = moves.filter((move) => move.score < screened.score);
   if (promising.length === 0) return end(screened.candidate, null, 'no other deployment is better');
   if (request.maySwitch !== null)
-    return end(screened.candidate, null, `another deployment looks better, but ${request.maySwitch}`);
+    return end(
+      screened.candidate,
+      null,
+      `${formatDeployment(promising[0]!.candidate.deployment)} looks better, but ${request.maySwitch}`,
+    );
 
   const stay = play(screened.candidate, SCENARIOS, screened.runs);
   const margin = request.marginFactor * config.minGainShare * Math.abs(stay.score);
@@ -146,6 +160,40 @@ export function judge(request: JudgeRequest): Verdict {
   }
   if (best) return end(best.candidate, best.plan, 'the gain is certain enough and pays for the switch', duelled);
   return end(stay.candidate, null, refused || 'no gain is certain enough to pay for a switch', duelled);
+}
+
+/**
+ * A deployment for a load that the present one cannot carry. Queues grow slowly, and the scenarios of a busy pool are short,
+ * so the capacity of the linear model names the contenders; then one long scenario from what is here now must show that
+ * the queue is shorter there.
+ */
+function reliefOf(
+  request: JudgeRequest,
+  twin: Twin,
+  present: Candidate,
+  moves: readonly Scored[],
+): { readonly candidate: Candidate; readonly plan: SwitchPlan } | null {
+  const { config, traffic, budgetRequests, random } = request;
+  const margin = request.marginFactor * config.minGainShare;
+  const contenders = moves
+    .map(({ candidate }) => candidate)
+    .filter(({ servedShare }) => servedShare >= present.servedShare * (1 + margin))
+    .sort((a, b) => b.servedShare - a.servedShare || a.utilisation - b.utilisation)
+    .slice(0, DUEL_MOVES);
+  if (contenders.length === 0) return null;
+  const most = Math.floor(budgetRequests / (2 * (1 + DUEL_MOVES)));
+  const [scenario] = sampleScenarios(traffic, 1, config.horizonWindows, most, random.fork('overload'));
+  const scoreOf = (candidate: Candidate) => twin.score([twin.play(candidate, scenario!)], candidate.deployment);
+  const stay = scoreOf(present);
+  const better = contenders
+    .map((candidate) => ({ candidate, score: scoreOf(candidate) }))
+    .filter(({ score }) => score < stay - margin * Math.abs(stay))
+    .sort((a, b) => a.score - b.score);
+  for (const { candidate } of better) {
+    const plan = planTo(request, candidate);
+    if (typeof plan !== 'string') return { candidate, plan };
+  }
+  return null;
 }
 
 const NOTHING_FITS: Verdict = {
