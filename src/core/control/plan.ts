@@ -66,8 +66,11 @@ export function planOnce({
       nodes: usableNodes(cluster),
       arrivalRate,
       serviceRate,
-      holdsFullLength: classes.map((_, k) =>
-        workload.types.every((_, j) => arrivalRate[j] === 0 || serviceRate[k * workload.types.length + j]! > 0),
+      // Lengths are exact here: a class that holds every type of its model holds all that comes.
+      holdsFullLength: classes.map(({ model }, k) =>
+        workload.types.every(
+          (type, j) => type.model !== model || arrivalRate[j] === 0 || serviceRate[k * workload.types.length + j]! > 0,
+        ),
       ),
       limits: config.limits ?? {},
     },
