@@ -1,11 +1,12 @@
 // Process of the controller: the control loop over a live pool. The controller itself thinks in a worker thread; here
 // are the fleet's clients, the reconciler, the switch executor and the timers. It may be killed at any moment: whatever
 // was under way is in the journal, and the next process takes it up. Without it the gateway routes on by its last table.
-import { controlStep, priorWorkload } from '../../core/control/index.ts';
+import { controlStep, priorWorkload, type ResumedState } from '../../core/control/index.ts';
 import {
   gpuKind,
   type Journal,
   type RoutingTable,
+  type TickRecord,
   type WorkUnits,
   weightBytes,
   weightBytesByStage,
@@ -42,6 +43,8 @@ const MOST_FAILURES_IN_A_ROW = 10;
 const ATTEND_MS = 500;
 /** How far back the last routing table is looked for. */
 const RECENT_TICKS = 2000;
+/** Windows of arrivals that a controller takes over. */
+const HISTORY_WINDOWS = 180;
 
 const options = processOptions() as ControllerProcessOptions;
 const { input } = options;
@@ -128,7 +131,8 @@ const fleet = new LiveFleet({
   nowSeconds: () => clock.nowSeconds(),
   onTrouble: (what, error) => log.warn({ error }, `${what} does not answer`),
 });
-const controller = new WorkerController({ input });
+const resume = resumedState();
+const controller = new WorkerController({ input: { ...input, ...(resume ? { resume } : {}) } });
 const budget: WorkUnits = {
   searchNodes: config.search.nodes,
   simulatedRequests: config.twin.simulatedRequests,
@@ -161,6 +165,16 @@ function placedInitial() {
   );
 }
 
+/** What the controller before this one knew, so that this one does not start from its prior. */
+function resumedState(): ResumedState | null {
+  for (const { decision } of journal.ticksOfRun(RECENT_TICKS)) {
+    if (decision.kind === 'none') continue;
+    const history = journal.history(HISTORY_WINDOWS).map(({ counts }) => counts);
+    return { atSeconds: clock.nowSeconds(), routing: decision.routing, history };
+  }
+  return null;
+}
+
 /** Takes over from the controller before this one: its table, its switch, the deployment that it left. */
 function takeOver(): void {
   const lastSwitch = journal.lastSwitch();
@@ -188,8 +202,16 @@ const told: Journal = {
     if (line) log.info(line.fields, line.message);
     if (record.kind === 'slow') arrivals = { count: 0, fromSeconds: record.atSeconds };
     journal.append(record);
+    if (record.kind === 'slow') keepHistory(record);
   },
 };
+
+/** Arrivals of the window that ended, by type. */
+function keepHistory({ atSeconds, seen, types }: TickRecord): void {
+  const windowSeconds = config.control.slowTickSeconds;
+  const counts = Object.fromEntries(types.map(({ id }, j) => [id, (seen.arrivalRate[j] ?? 0) * windowSeconds]));
+  journal.keepHistory({ windowEndSeconds: atSeconds, windowSeconds, counts });
+}
 
 async function step(kind: 'slow' | 'fast'): Promise<void> {
   await controlStep({ controller, fleet, journal: told, budget }, kind);

@@ -7,6 +7,7 @@ import {
   type ModelSpec,
   type Objective,
   type RequestOutcome,
+  type RoutingTable,
   type Slo,
   type StepTimeOf,
   type Strategy,
@@ -30,6 +31,8 @@ export interface ParkedLayout {
 
 /** What a controller takes over from the one before it. */
 export interface ResumedState {
+  /** When it took over, seconds: before that nothing was counted. */
+  readonly atSeconds: number;
   /** The last routing table: its types, assignment and version go on. */
   readonly routing: RoutingTable;
   /** Arrivals by window (oldest first) and type id, up to the restart. */

@@ -77,7 +77,10 @@ class OserveController implements Controller {
   constructor(config: ControllerConfig) {
     this.#config = config;
     this.#random = makeRandom(config.seed);
-    this.#counter = new ArrivalCounter({ retentionSeconds: Math.max(7200, 180 * config.windowSeconds) });
+    this.#counter = new ArrivalCounter({
+      retentionSeconds: Math.max(7200, HISTORY_WINDOWS * config.windowSeconds),
+      startSeconds: config.resume?.atSeconds ?? 0,
+    });
     this.#planner = new Planner(config);
     this.#workload = config.resume?.routing.workload ?? priorWorkload(config.models);
     if (config.resume) {
@@ -195,7 +198,12 @@ class OserveController implements Controller {
 
   /** Arrivals by window and type: what was counted here, after what the controller before this one had counted. */
   #counts(atSeconds: number): ArrayLike<number>[] {
-    const counted = this.#counter.countsByWindow(this.#config.windowSeconds, atSeconds, this.#workload, HISTORY_WINDOWS);
+    const counted = this.#counter.countsByWindow(
+      this.#config.windowSeconds,
+      atSeconds,
+      this.#workload,
+      HISTORY_WINDOWS,
+    );
     const before = this.#config.resume?.history ?? [];
     const { types } = this.#workload;
     // Counts of other types than today's say nothing about these.

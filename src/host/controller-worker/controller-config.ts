@@ -1,6 +1,6 @@
 // From the loaded configuration to what a controller is told. The part that travels to the worker is plain data; the
 // step times, which are functions, are made on the far side.
-import type { ControllerConfig } from '../../core/control/index.ts';
+import type { ControllerConfig, ResumedState } from '../../core/control/index.ts';
 import type { Cluster } from '../../core/domain/index.ts';
 import { fittedStepTime, type Profile } from '../../core/replica/index.ts';
 import { type Config, type ConfiguredModel, type ParkedPlace, switchCostsOf } from '../config/index.ts';
@@ -13,9 +13,17 @@ export interface ControllerInput {
   readonly parkedPlaces: readonly ParkedPlace[];
   /** One per kind of GPU in the cluster. */
   readonly profiles: readonly Profile[];
+  /** What the controller before this one had learnt. */
+  readonly resume?: ResumedState;
 }
 
-export function controllerConfigOf({ config, models, parkedPlaces, profiles }: ControllerInput): ControllerConfig {
+export function controllerConfigOf({
+  config,
+  models,
+  parkedPlaces,
+  profiles,
+  resume,
+}: ControllerInput): ControllerConfig {
   const { control, workload, prediction, search, switching, engine } = config;
   const byModel = <T>(value: (model: ConfiguredModel) => T): Record<string, T> =>
     Object.fromEntries(models.map((model) => [model.spec.name, value(model)]));
@@ -49,5 +57,6 @@ export function controllerConfigOf({ config, models, parkedPlaces, profiles }: C
     ),
     profileVersion: profiles.map(({ name }) => name).join(', '),
     seed: control.seed,
+    ...(resume ? { resume } : {}),
   };
 }
