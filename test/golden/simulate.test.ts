@@ -6,8 +6,8 @@ import { formatDeployment, type TickRecord } from '../../src/core/domain/index.t
 import { generateTrace } from '../../src/host/index.ts';
 import { contestOf, layout } from '../support/contest.ts';
 
-/** 15 minutes that go from chat to code and back, heavy enough on 16 GPUs that the deployment matters. */
-const trace = generateTrace({ seed: 11, minutes: 15, ratePerSecond: 5, periodMinutes: 15 });
+/** 13 minutes that go from chat to code and back, heavy enough on 16 GPUs that the deployment matters. */
+const trace = generateTrace({ seed: 11, minutes: 13, ratePerSecond: 5, periodMinutes: 13 });
 
 /** Rounded to 9 digits, so that the last bits of a platform's logarithm do not count. */
 const rounded = (_key: string, value: unknown): unknown =>

@@ -32,7 +32,7 @@ import { ArrivalCounter, fitWorkload, hasDrifted, refreshWorkload } from '../wor
 import { CalmWatch } from './calm-watch.ts';
 import type { ControllerConfig } from './config.ts';
 import { forecastWindows } from './forecast-rates.ts';
-import { type Candidate, Planner } from './planner.ts';
+import { type Candidate, loadOf, Planner } from './planner.ts';
 import { isPrior, priorWorkload } from './prior.ts';
 import { BURST_SECONDS, burstiness, type TrafficModel } from './twin-traffic.ts';
 import { describeVerdict, judge, type Verdict } from './verdict.ts';
@@ -131,7 +131,7 @@ class OserveController implements Controller {
           proposal: plan,
           switchId: `s${this.#switchCount + 1}`,
           maySwitch: this.#maySwitch(observation),
-          marginFactor: this.#calm.look(loadOf(plan.stay[0])),
+          marginFactor: this.#calm.look(plan.stay[0] ? loadOf(plan.stay[0]) : 0),
           budgetRequests: budget.simulatedRequests,
           random,
         })
@@ -332,10 +332,6 @@ function largerOfBoth(a: Deployment, b: Deployment): Deployment {
   const inBoth = a.map((group) => ({ ...group, count: Math.max(group.count, count(b, classKey(group))) }));
   return canonicalDeployment([...inBoth, ...b.filter((group) => count(a, classKey(group)) === 0)]);
 }
-
-/** Forecast work on a deployment, 1 = all that it can do; above 1 where not all is served. */
-const loadOf = (present: Candidate | undefined): number =>
-  present ? present.utilisation / Math.max(0.01, present.servedShare) : 0;
 
 const NOTHING: Decision = { kind: 'none' };
 

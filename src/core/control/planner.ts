@@ -44,6 +44,10 @@ export interface Candidate {
   readonly utilisation: number;
 }
 
+/** Forecast work on a candidate, 1 = all that it can do; above 1 where not all is served. */
+export const loadOf = ({ utilisation, servedShare }: Pick<Candidate, 'utilisation' | 'servedShare'>): number =>
+  utilisation / Math.max(0.01, servedShare);
+
 export interface Proposal {
   /** The present deployment under each routing variant, the present variant first; empty when some model has no replica. */
   readonly stay: readonly Candidate[];

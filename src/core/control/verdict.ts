@@ -2,7 +2,7 @@
 //
 //   screening   all candidates on the first two scenarios: the best way of staying, and the most promising moves
 //   duel        the best stay against the two best moves on all scenarios
-//   relief      when the forecast exceeds the present capacity: who carries more of it, on one long scenario
+//   relief      when the forecast is about the present capacity or more: who carries more, on one long scenario
 //   payback     the same with the switch inside the first scenario, which starts from what runs now: its own loss
 //
 // A move wins only when the lower 90 % bound of (stay − move), by the jackknife over scenarios, exceeds the switch's own
@@ -26,7 +26,7 @@ import type { SimulationResult } from '../sim/index.ts';
 import { placeDeployment, planSwitch } from '../switching/index.ts';
 import type { ControllerConfig } from './config.ts';
 import { mostParkedBytes, mostParkedLayouts } from './parked.ts';
-import type { Candidate, Proposal } from './planner.ts';
+import { type Candidate, loadOf, type Proposal } from './planner.ts';
 import { jackknifeLowerBound } from './statistics.ts';
 import { Twin } from './twin.ts';
 import { sampleScenarios, type TrafficModel } from './twin-traffic.ts';
@@ -36,6 +36,8 @@ const SCENARIO_WINDOWS = 3;
 const SCENARIOS = 6;
 const SCREEN_SCENARIOS = 2;
 const DUEL_MOVES = 2;
+/** Above this load on the present deployment, queues grow longer than short scenarios show. */
+const HEAVY_LOAD = 0.9;
 /** Another routing variant of the present deployment must be this much better: it is free, but need not flutter. */
 const VARIANT_GAIN_SHARE = 0.03;
 
@@ -111,7 +113,7 @@ export function judge(request: JudgeRequest): Verdict {
     const plan = planTo(request, best.candidate);
     return typeof plan === 'string' ? end(null, null, plan) : end(best.candidate, plan, left);
   }
-  if (screened.candidate.servedShare < 1) {
+  if (loadOf(screened.candidate) > HEAVY_LOAD) {
     const relief = reliefOf(request, twin, screened.candidate, moves);
     if (relief && request.maySwitch === null)
       return end(relief.candidate, relief.plan, 'it carries more of the forecast');
@@ -120,8 +122,17 @@ export function judge(request: JudgeRequest): Verdict {
       return end(screened.candidate, null, `${name} carries more of the forecast, but ${request.maySwitch}`);
     }
   }
-  const promising = moves.filter((move) => move.score < screened.score);
-  if (promising.length === 0) return end(screened.candidate, null, 'no other deployment is better');
+  // A peak that was not seen yet may come: capacity is not given up before a whole horizon of traffic was seen.
+  const seenEnough = traffic.history.length >= config.horizonWindows;
+  const better = moves.filter((move) => move.score < screened.score);
+  const promising = better.filter((move) => seenEnough || loadOf(move.candidate) <= loadOf(screened.candidate));
+  if (promising.length === 0) {
+    const why =
+      better.length === 0
+        ? 'no other deployment is better'
+        : `what looks better has less capacity, and only ${traffic.history.length} of ${config.horizonWindows} windows were seen`;
+    return end(screened.candidate, null, why);
+  }
   if (request.maySwitch !== null)
     return end(
       screened.candidate,
@@ -163,7 +174,7 @@ export function judge(request: JudgeRequest): Verdict {
 }
 
 /**
- * A deployment for a load that the present one cannot carry. Queues grow slowly, and the scenarios of a busy pool are short,
+ * A deployment for a load that the present one can hardly carry. Queues grow slowly, and the scenarios of a busy pool are short,
  * so the capacity of the linear model names the contenders; then one long scenario from what is here now must show that
  * the queue is shorter there.
  */
@@ -177,8 +188,8 @@ function reliefOf(
   const margin = request.marginFactor * config.minGainShare;
   const contenders = moves
     .map(({ candidate }) => candidate)
-    .filter(({ servedShare }) => servedShare >= present.servedShare * (1 + margin))
-    .sort((a, b) => b.servedShare - a.servedShare || a.utilisation - b.utilisation)
+    .filter((candidate) => loadOf(candidate) * (1 + margin) <= loadOf(present))
+    .sort((a, b) => loadOf(a) - loadOf(b))
     .slice(0, DUEL_MOVES);
   if (contenders.length === 0) return null;
   const most = Math.floor(budgetRequests / (2 * (1 + DUEL_MOVES)));
