@@ -122,15 +122,16 @@ export function judge(request: JudgeRequest): Verdict {
       return end(screened.candidate, null, `${name} carries more of the forecast, but ${request.maySwitch}`);
     }
   }
-  // A peak that was not seen yet may come: capacity is not given up before a whole horizon of traffic was seen.
-  const seenEnough = traffic.history.length >= config.horizonWindows;
+  // A peak that was not seen yet may come: capacity is not given up before half a horizon of traffic was seen.
+  const enoughWindows = Math.ceil(config.horizonWindows / 2);
+  const seenEnough = traffic.history.length >= enoughWindows;
   const better = moves.filter((move) => move.score < screened.score);
   const promising = better.filter((move) => seenEnough || loadOf(move.candidate) <= loadOf(screened.candidate));
   if (promising.length === 0) {
     const why =
       better.length === 0
         ? 'no other deployment is better'
-        : `what looks better has less capacity, and only ${traffic.history.length} of ${config.horizonWindows} windows were seen`;
+        : `what looks better has less capacity, and only ${traffic.history.length} of ${enoughWindows} windows were seen`;
     return end(screened.candidate, null, why);
   }
   if (request.maySwitch !== null)
