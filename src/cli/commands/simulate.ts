@@ -7,6 +7,7 @@ import { random } from '../../core/math/index.ts';
 import {
   controllerConfigOf,
   flagOverrides,
+  initialDeployment,
   loadConfig,
   loadProfiles,
   readTraceFile,
@@ -78,10 +79,12 @@ async function simulate(flags: SimulateFlags): Promise<void> {
   const results: [PolicyName, PolicyResult, number][] = [];
   for (const [index, name] of policies.entries()) {
     const hindsight = results.find(([known]) => known === 'vllm-static')?.[1];
+    const input = { ...loaded, profiles };
     const contest: Contest = {
       trace,
       cluster,
-      config: controllerConfigOf({ ...loaded, profiles }),
+      config: controllerConfigOf(input),
+      initial: initialDeployment(input),
       budget: { searchNodes: config.search.nodes, simulatedRequests: config.twin.simulatedRequests },
       slowTickSeconds: config.control.slowTickSeconds,
       fastTickSeconds: config.control.fastTickSeconds,

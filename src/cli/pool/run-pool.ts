@@ -11,6 +11,7 @@ import {
   findFreePort,
   initialDeployment,
   type LoadedConfig,
+  loadProfiles,
   PoolClock,
   SqliteJournal,
   Supervisor,
@@ -30,7 +31,7 @@ const STOP_ORDER = ['traffic', 'gateway', 'controller', 'agent'];
  */
 export async function runPool(loaded: LoadedConfig, write: (text: string) => void): Promise<number> {
   const { config } = loaded;
-  initialDeployment(loaded); // what cannot be placed is said now
+  initialDeployment({ ...loaded, profiles: loadProfiles() }); // what cannot be placed is said now
   if (loaded.trafficFile !== null && !existsSync(loaded.trafficFile)) {
     throw new ConfigError(`There is no trace file ${loaded.trafficFile}.`, {
       hint: 'traffic.source (--traffic) is none, generated, or the name of a trace file.',

@@ -3,7 +3,7 @@ export { ControlLoop, type ControlLoopOptions } from './control-loop.ts';
 export { type AgentPort, type EngineVerb, FleetClient, type FleetClientOptions } from './fleet-client.ts';
 export { FleetWatch, type FleetWatchOptions, type PoolView } from './fleet-watch.ts';
 export { GatewayAdminClient, type GatewayAdminClientOptions, type GatewayPort } from './gateway-admin-client.ts';
-export { type InitialDeploymentInput, initialDeployment } from './initial-deployment.ts';
+export { initialDeployment } from './initial-deployment.ts';
 export { JsonClient, RefusedError, UnreachableError } from './json-client.ts';
 export { engineIdOf, type Layout, sharesGpus } from './layout.ts';
 export { LiveFleet, type LiveFleetOptions, type SwitchRunner, servingDeployment } from './live-fleet.ts';

@@ -1,75 +1,44 @@
 import { expect, test } from 'vitest';
-import { tiledLayouts } from '../../../test/support/fake-pool.ts';
-import {
-  DEFAULT_ENGINE_OPTIONS,
-  DEFAULT_SLO,
-  formatDeployment,
-  modelByName,
-  uniformCluster,
-} from '../../core/domain/index.ts';
+import { formatDeployment, gpusUsed } from '../../core/domain/index.ts';
+import { type LoadOptions, loadConfig } from '../config/index.ts';
+import { loadProfiles } from '../profiles/index.ts';
 import { initialDeployment } from './index.ts';
 
-const llama = modelByName('llama2-70b');
-const small = modelByName('llama3-8b');
-const model = (spec: typeof llama) => ({
-  spec,
-  slo: DEFAULT_SLO,
-  minReplicas: 1,
-  maxReplicas: null,
-  pinned: [],
-  priority: 1,
-});
-const config = (initial: string | null) => ({
-  engine: DEFAULT_ENGINE_OPTIONS,
-  switching: { initial, parkedBytesPerLayout: 2e9 },
-});
-const TP = (tensorParallel: number) => ({ tensorParallel, pipelineParallel: 1 });
+const profiles = loadProfiles();
+const start = (settings: Readonly<Record<string, unknown>>, models = ['llama2-70b'], nodes = 2) => {
+  const flags: LoadOptions['flags'] = [
+    { path: 'models', value: models.map((name) => ({ name })), from: 'test' },
+    { path: 'cluster.nodes', value: [{ count: nodes, gpusPerNode: 8 }], from: 'test' },
+    ...Object.entries(settings).map(([path, value]) => ({ path, value, from: 'test' })),
+  ];
+  return initialDeployment({ ...loadConfig({ environment: {}, flags }), profiles });
+};
 
-test('the smallest replicas that hold the full length fill every node', () => {
-  const cluster = uniformCluster(16);
-  const deployment = initialDeployment({
-    cluster,
-    models: [model(llama)],
-    parkedPlaces: tiledLayouts(cluster, llama.name, [TP(8), TP(4)]),
-    config: config(null),
+test('without a name it is the plan for traffic of which nothing is known, on parked layouts alone', () => {
+  const parked = ['TP8', 'TP4'];
+  const deployment = start({ 'switching.parkedLayouts': parked });
+  expect(formatDeployment(deployment, { model: 'llama2-70b', gpuKind: 'H100-80GB' })).toBe('4xTP4');
+  expect(start({ 'switching.parkedLayouts': ['TP8'] })[0]!.strategy).toEqual({
+    tensorParallel: 8,
+    pipelineParallel: 1,
   });
-  expect(formatDeployment(deployment, { model: llama.name, gpuKind: 'H100-80GB' })).toBe('4xTP4');
 });
 
-test('two models get a node each', () => {
-  const cluster = uniformCluster(16);
-  const deployment = initialDeployment({
-    cluster,
-    models: [model(llama), model(small)],
-    parkedPlaces: [llama, small].flatMap((spec) => tiledLayouts(cluster, spec.name, [TP(8), TP(1)])),
-    config: config(null),
-  });
-  expect(formatDeployment(deployment, { gpuKind: 'H100-80GB' })).toBe('llama2-70b:1xTP8,llama3-8b:8xTP1');
+test('every model has a replica from the start, also when they share a node', () => {
+  for (const nodes of [1, 2]) {
+    const layouts = ['llama2-70b:TP4', 'llama3-8b:TP1', 'llama3-8b:TP4'];
+    const deployment = start({ 'switching.parkedLayouts': layouts }, ['llama2-70b', 'llama3-8b'], nodes);
+    expect(new Set(deployment.map((group) => group.model)).size).toBe(2);
+    expect(gpusUsed(deployment)).toBeLessThanOrEqual(8 * nodes);
+  }
 });
 
-test('more models than nodes is a question to the user', () => {
-  const cluster = uniformCluster(8);
-  const ask = () =>
-    initialDeployment({
-      cluster,
-      models: [model(llama), model(small)],
-      parkedPlaces: [],
-      config: config(null),
-    });
-  expect(ask).toThrow(/2 models on 1 node/);
+test('a deployment that is named is taken as it is', () => {
+  const deployment = start({ 'switching.initial': '1xTP8,2xTP4' });
+  expect(formatDeployment(deployment, { model: 'llama2-70b', gpuKind: 'H100-80GB' })).toBe('1xTP8,2xTP4');
 });
 
 test('replicas that are named and do not fit are refused with numbers before anything starts', () => {
-  const cluster = uniformCluster(8);
-  const named = (initial: string) =>
-    initialDeployment({
-      cluster,
-      models: [model(llama)],
-      parkedPlaces: tiledLayouts(cluster, llama.name, [TP(8), TP(4)]),
-      config: config(initial),
-    });
-  expect(formatDeployment(named('2xTP4'), { model: llama.name, gpuKind: 'H100-80GB' })).toBe('2xTP4');
-  expect(() => named('8xTP1')).toThrow(
-    /8xTP1@H100-80GB, which does not fit: 128\.\d GiB of weights on a H100-80GB of 80\.0 GiB/,
-  );
+  expect(() => start({ 'switching.initial': '8xTP1' })).toThrow(/GiB/);
+  expect(() => start({ 'switching.initial': 'opt-66b:1xTP8' })).toThrow(/opt-66b/);
 });
