@@ -10,7 +10,7 @@
 import type { RequestView, WorkloadModel } from '../domain/index.ts';
 import { INPUT_BUCKETS, inputBucket, LIMIT_BUCKETS, limitBucket, parseCountsKey } from './keys.ts';
 
-/** κ: how many requests the coarser level is worth. Log-loss on the mixed Azure trace is flat between 4 and 16. */
+/** κ: how many requests the coarser level is worth. Set by judgement: a handful of requests outweighs what is known of all. */
 const BACK_OFF_WEIGHT = 8;
 
 interface TypesOfModel {

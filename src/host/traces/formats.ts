@@ -194,8 +194,7 @@ function calendarTime(place: Place, column: string, text: string): SplitSeconds 
 }
 
 /**
- * A request of the row, as seconds after `origin`. Optional fields are assigned, not spread: objects made by a conditional
- * spread are dictionaries to V8, and reading millions of them is ten times slower.
+ * A request of the row, as seconds after `origin`. Optional fields are left out where the row has none.
  */
 export function requestOf(row: TraceRow, origin: SplitSeconds): TraceRequest {
   const request: { -readonly [Key in keyof TraceRequest]: TraceRequest[Key] } = {
