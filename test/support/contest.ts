@@ -1,7 +1,7 @@
 // A contest of policies without shared data: the profiles that come with oserve plan, and a world that is a bit off them
 // judges. Small budgets, so that an hour of a pool costs seconds.
+
 import {
-  CONTROLLER_DEFAULTS,
   type Contest,
   type ControllerConfig,
   controlledFleet,
@@ -32,6 +32,7 @@ import { fittedStepTime } from '../../src/core/replica/index.ts';
 import type { SimulatedFleet } from '../../src/core/sim/index.ts';
 import { generateTrace, loadProfiles, type ServiceMix } from '../../src/host/index.ts';
 import { worldStateAge, worldStepOutcome } from '../../src/world/index.ts';
+import { CONTROLLER_DEFAULTS } from './controller-defaults.ts';
 
 export const LLAMA2 = modelByName('llama2-70b');
 const profiles = loadProfiles();

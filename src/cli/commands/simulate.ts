@@ -67,7 +67,9 @@ async function simulate(flags: SimulateFlags): Promise<void> {
   const { config, cluster, models } = loaded;
   const seed = config.control.seed;
   const trace = await traceOf(flags, seed);
-  const profiles = loadProfiles();
+  const input = { ...loaded, profiles: loadProfiles() };
+  const controllerConfig = controllerConfigOf(input);
+  const initial = initialDeployment(input);
   const world = worldOf(
     choiceFlag('--world', flags.world, WORLDS),
     models.map(({ spec }) => spec),
@@ -79,12 +81,11 @@ async function simulate(flags: SimulateFlags): Promise<void> {
   const results: [PolicyName, PolicyResult, number][] = [];
   for (const [index, name] of policies.entries()) {
     const hindsight = results.find(([known]) => known === 'vllm-static')?.[1];
-    const input = { ...loaded, profiles };
     const contest: Contest = {
       trace,
       cluster,
-      config: controllerConfigOf(input),
-      initial: initialDeployment(input),
+      config: controllerConfig,
+      initial,
       budget: { searchNodes: config.search.nodes, simulatedRequests: config.twin.simulatedRequests },
       slowTickSeconds: config.control.slowTickSeconds,
       fastTickSeconds: config.control.fastTickSeconds,

@@ -1,14 +1,13 @@
 // Which processes make up a pool, and what each is told: made from the configuration once, at the start.
 import { fileURLToPath } from 'node:url';
 import type { AgentInput } from '../../agent/index.ts';
-import { firstGpuByNode } from '../../core/domain/index.ts';
+import { firstGpuByNode, mostParkedBytes } from '../../core/domain/index.ts';
 import {
   type ChildSpec,
   type ControllerInput,
   type LoadedConfig,
   loadProfile,
   type PoolClock,
-  parkedPerGpu,
   switchCostsOf,
 } from '../../host/index.ts';
 import type { ControllerProcessOptions } from '../processes/controller-options.ts';
@@ -76,7 +75,7 @@ export function poolProcesses(loaded: LoadedConfig, place: PoolPlace): PoolProce
       profiles,
       engine: config.engine,
       costs,
-      parkedReserveBytes: Math.max(0, parkedPerGpu(parkedPlaces) - 1) * costs.parkedBytesPerLayout,
+      parkedReserveBytes: mostParkedBytes(parkedPlaces, costs.parkedBytesPerLayout),
       isolation: config.emulation.isolation,
     };
     const name = `agent-${nodeIndex}`;

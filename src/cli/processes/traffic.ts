@@ -5,6 +5,7 @@ import {
   createLogger,
   endWithParent,
   generateRequests,
+  generatorOptionsOf,
   processOptions,
   readTrace,
   repeatTrace,
@@ -24,15 +25,7 @@ async function requests(): Promise<Iterable<TraceRequest>> {
     const scaled = scaleTrace(trace, traffic.rateScale, random(traffic.seed).fork('rate scale'));
     return traffic.repeat ? repeatTrace(scaled) : scaled;
   }
-  const { seed, ratePerSecond, rateScale, from, to, driftSeconds, variation } = traffic;
-  return generateRequests({
-    seed,
-    ratePerSecond: ratePerSecond * rateScale,
-    from,
-    to,
-    periodMinutes: driftSeconds / 60,
-    variation,
-  });
+  return generateRequests(generatorOptionsOf({ traffic }));
 }
 
 try {

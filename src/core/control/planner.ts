@@ -12,6 +12,7 @@ import {
   gpusOf,
   gpusUsed,
   InfeasibleError,
+  mostParkedBytes,
   type PlacedDeployment,
   type ReplicaClass,
   type RoutingVariant,
@@ -32,7 +33,6 @@ import {
   usableNodes,
 } from '../schedule/index.ts';
 import type { ControllerConfig } from './config.ts';
-import { mostParkedBytes } from './parked.ts';
 import { priorWorkload } from './prior.ts';
 import { modelOf, ServiceRates } from './rates.ts';
 

@@ -13,6 +13,7 @@ import {
   type Deployment,
   gpusOf,
   InfeasibleError,
+  mostParkedBytes,
   type PlacedDeployment,
   type Random,
   type RunMetrics,
@@ -31,7 +32,6 @@ import { placeDeployment } from '../switching/index.ts';
 import { type ControllerConfig, sloOfRequests } from './config.ts';
 import { driveFleet } from './drive.ts';
 import { makeController } from './oserve-controller.ts';
-import { mostParkedBytes } from './parked.ts';
 import { firstDeployment } from './planner.ts';
 import { priorWorkload } from './prior.ts';
 import { makeRequestRouter, type RequestRouter } from './request-router.ts';

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { CONTROLLER_DEFAULTS } from '../../../test/support/controller-defaults.ts';
 import {
   DEFAULT_ENGINE_OPTIONS,
   DEFAULT_SLO,
@@ -8,7 +9,7 @@ import {
   type RoutingTable,
   uniformCluster,
 } from '../domain/index.ts';
-import { CONTROLLER_DEFAULTS, type ControllerConfig } from './config.ts';
+import type { ControllerConfig } from './config.ts';
 import { makeController } from './oserve-controller.ts';
 
 const STEP_SECONDS = 0.03;

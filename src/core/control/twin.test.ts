@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { CONTROLLER_DEFAULTS } from '../../../test/support/controller-defaults.ts';
 import { DEFAULT_SLO, type Objective, type RequestOutcome } from '../domain/index.ts';
-import { CONTROLLER_DEFAULTS, type ControllerConfig } from './config.ts';
+import type { ControllerConfig } from './config.ts';
 import { Twin } from './twin.ts';
 
 const lenient = { ...DEFAULT_SLO, ttftSeconds: 100, tpotSeconds: 10 };

@@ -4,6 +4,7 @@ import {
   type Deployment,
   gpusUsed,
   meetsSlo,
+  mostParkedBytes,
   type PlacedDeployment,
   type RequestOutcome,
   type RoutingTable,
@@ -15,7 +16,6 @@ import {
 import { random } from '../math/index.ts';
 import { SimulatedFleet, type SimulationResult } from '../sim/index.ts';
 import { type ControllerConfig, sloOfRequests } from './config.ts';
-import { mostParkedBytes } from './parked.ts';
 import type { Candidate } from './planner.ts';
 import { makeRequestRouter, type RequestRouter } from './request-router.ts';
 import { tailMean } from './statistics.ts';

@@ -13,6 +13,8 @@ import {
   type Decision,
   formatDeployment,
   InfeasibleError,
+  mostParkedBytes,
+  mostParkedLayouts,
   nodeIndexByGpu,
   type Observation,
   type PlacedDeployment,
@@ -25,7 +27,6 @@ import {
 import type { SimulationResult } from '../sim/index.ts';
 import { placeDeployment, planSwitch } from '../switching/index.ts';
 import type { ControllerConfig } from './config.ts';
-import { mostParkedBytes, mostParkedLayouts } from './parked.ts';
 import { type Candidate, loadOf, type Proposal } from './planner.ts';
 import { jackknifeLowerBound } from './statistics.ts';
 import { Twin } from './twin.ts';

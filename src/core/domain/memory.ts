@@ -106,3 +106,16 @@ export function replicaMemory(
     maxModelLen: Math.min(model.maxModelLen, kvTokens),
   };
 }
+
+/** Layouts that are parked beside the one that serves, on the GPU that has most of them. */
+export function mostParkedLayouts(layouts: readonly { readonly gpus: readonly number[] }[]): number {
+  const perGpu = new Map<number, number>();
+  for (const { gpus } of layouts) for (const gpu of gpus) perGpu.set(gpu, (perGpu.get(gpu) ?? 0) + 1);
+  return Math.max(0, Math.max(0, ...perGpu.values()) - 1);
+}
+
+/** Bytes that they take from the KV cache; charged to every GPU, so that equal replicas stay equal. */
+export const mostParkedBytes = (
+  layouts: readonly { readonly gpus: readonly number[] }[],
+  bytesPerLayout: number,
+): number => mostParkedLayouts(layouts) * bytesPerLayout;

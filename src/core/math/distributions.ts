@@ -3,9 +3,6 @@
 import { precondition } from './precondition.ts';
 import type { Random } from './random.ts';
 
-/** Uniform integer in [0, count). */
-export const uniformIndex = (random: Random, count: number): number => Math.floor(random.next() * count);
-
 /** Exponential with the given mean. */
 export const exponential = (random: Random, mean: number): number => -mean * Math.log(1 - random.next());
 

@@ -10,12 +10,14 @@ import {
   gpusUsed,
   illegalBecause,
   type ModelSpec,
+  mostParkedBytes,
+  mostParkedLayouts,
   parseDeployment,
   replicaMemory,
   type Strategy,
   strategyName,
 } from '../../core/domain/index.ts';
-import { type ConfiguredModel, findModel, notationDefaults, type ParkedPlace, parkedPerGpu } from './resolve.ts';
+import { type ConfiguredModel, findModel, notationDefaults, type ParkedPlace } from './resolve.ts';
 import type { Config } from './schema.ts';
 
 export interface Checked {
@@ -67,7 +69,7 @@ function checkModelNames({ models }: Checked): void {
 
 /** Bytes per GPU that parked layouts take from the serving engine: all but the layout that serves. */
 const parkedReserve = ({ config, parkedPlaces }: Checked): number =>
-  Math.max(0, parkedPerGpu(parkedPlaces) - 1) * config.switching.parkedBytesPerLayout;
+  mostParkedBytes(parkedPlaces, config.switching.parkedBytesPerLayout);
 
 function checkParkedMemory(checked: Checked): void {
   const { engine, switching } = checked.config;
@@ -76,7 +78,7 @@ function checkParkedMemory(checked: Checked): void {
     const usable = gpuKind(node.gpuKind).memoryBytes * engine.memoryUtilisationShare - engine.activationBytes;
     if (reserve >= usable) {
       throw new ConfigError(
-        `Parked layouts hold ${formatGib(reserve)} on each ${node.gpuKind} (${parkedPerGpu(checked.parkedPlaces)} layouts of ${formatGib(switching.parkedBytesPerLayout)}, one of them serving); an engine has ${formatGib(usable)}.`,
+        `Parked layouts hold ${formatGib(reserve)} on each ${node.gpuKind} (${mostParkedLayouts(checked.parkedPlaces) + 1} layouts of ${formatGib(switching.parkedBytesPerLayout)}, one of them serving); an engine has ${formatGib(usable)}.`,
         { hint: 'List fewer switching.parkedLayouts or lower switching.parkedBytesPerLayout.' },
       );
     }

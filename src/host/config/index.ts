@@ -10,7 +10,6 @@ export {
   generatorOptionsOf,
   notationDefaults,
   type ParkedPlace,
-  parkedPerGpu,
   switchCostsOf,
 } from './resolve.ts';
 export { type Config, configSchema } from './schema.ts';

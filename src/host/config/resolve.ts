@@ -172,13 +172,6 @@ export function parkedPlacesOf(config: Config, cluster: Cluster, models: readonl
   return places;
 }
 
-/** Most parked layouts that any GPU holds beside the one that serves. */
-export function parkedPerGpu(places: readonly ParkedPlace[]): number {
-  const byGpu = new Map<number, number>();
-  for (const place of places) for (const gpu of place.gpus) byGpu.set(gpu, (byGpu.get(gpu) ?? 0) + 1);
-  return Math.max(0, ...byGpu.values());
-}
-
 export const switchCostsOf = ({ switching }: Config): SwitchCosts => ({
   wakeSeconds: switching.wakeSeconds,
   parkSeconds: switching.parkSeconds,
@@ -190,7 +183,7 @@ export const switchCostsOf = ({ switching }: Config): SwitchCosts => ({
 });
 
 /** What `generateRequests` needs to make the traffic of `traffic.source: generated`. */
-export const generatorOptionsOf = ({ traffic }: Config): GeneratorOptions => ({
+export const generatorOptionsOf = ({ traffic }: Pick<Config, 'traffic'>): GeneratorOptions => ({
   seed: traffic.seed,
   ratePerSecond: traffic.ratePerSecond * traffic.rateScale,
   from: traffic.from,

@@ -6,7 +6,7 @@ export { GatewayAdminClient, type GatewayAdminClientOptions, type GatewayPort } 
 export { initialDeployment } from './initial-deployment.ts';
 export { JsonClient, RefusedError, UnreachableError } from './json-client.ts';
 export { engineIdOf, type Layout, sharesGpus } from './layout.ts';
-export { LiveFleet, type LiveFleetOptions, type SwitchRunner, servingDeployment } from './live-fleet.ts';
+export { LiveFleet, type LiveFleetOptions, type SwitchRunner } from './live-fleet.ts';
 export { type LogLine, tickLine } from './log-lines.ts';
 export { type FillCost, type ReconcileEvent, Reconciler, type ReconcilerOptions } from './reconciler.ts';
 export { type DrainLimits, ReplicaActions, type ReplicaActionsOptions, type WaitingClock } from './replica-actions.ts';

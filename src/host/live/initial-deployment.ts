@@ -7,10 +7,11 @@ import {
   formatDeployment,
   formatGib,
   gpuKind,
+  mostParkedBytes,
   parseDeployment,
   replicaMemory,
 } from '../../core/domain/index.ts';
-import { notationDefaults, parkedPerGpu } from '../config/index.ts';
+import { notationDefaults } from '../config/index.ts';
 import { type ControllerInput, controllerConfigOf } from '../controller-worker/index.ts';
 
 /**
@@ -23,7 +24,7 @@ export function initialDeployment(input: ControllerInput): Deployment {
   const { initial, parkedBytesPerLayout } = config.switching;
   if (initial === null) return firstDeployment(controllerConfigOf(input), cluster);
   const deployment = parseDeployment(initial, notationDefaults(cluster, models));
-  const reserve = Math.max(0, parkedPerGpu(parkedPlaces) - 1) * parkedBytesPerLayout;
+  const reserve = mostParkedBytes(parkedPlaces, parkedBytesPerLayout);
   for (const group of deployment) {
     const { spec } = models.find((model) => model.spec.name === group.model) ?? {};
     if (!spec) throw new ConfigError(`switching.initial names ${group.model}, which is not among the models.`);

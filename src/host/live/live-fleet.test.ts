@@ -9,7 +9,6 @@ import {
   Reconciler,
   ReplicaActions,
   RoutingPublisher,
-  servingDeployment,
 } from './index.ts';
 
 const model = modelByName('llama2-70b');
@@ -127,7 +126,12 @@ describe('start-up', () => {
       switches: pool.switches,
       nowSeconds: () => 0,
     });
-    reconciler.want(servingDeployment(await watch.refresh()));
+    const { engines } = await watch.refresh();
+    reconciler.want(
+      [...engines.values()]
+        .filter(({ state }) => state === 'serving')
+        .map((engine) => ({ ...engine, id: replicaId(engine.id) })),
+    );
     expect(reconciler.wanted.map((r) => r.id)).toEqual(pool.initial.map((r) => r.id));
     await fleet.observe('slow');
     await fleet.apply({ kind: 'route', routing: table(1) });

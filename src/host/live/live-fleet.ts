@@ -168,9 +168,3 @@ const observed = (
   waitingCount,
   kvUsedShare,
 });
-
-/** The replicas that serve now, as a deployment; what a restarted controller takes over when nothing else is known. */
-export const servingDeployment = (view: PoolView): PlacedDeployment =>
-  observedReplicas(view, [], new Set())
-    .filter((replica) => replica.state === 'serving')
-    .map(({ id, model, gpuKind, strategy, gpus }) => ({ id, model, gpuKind, strategy, gpus }));
